@@ -1,0 +1,1 @@
+//! The HTTP server: intake, answers, operators.

@@ -1,0 +1,1 @@
+//! The load test: buyers, arrivals, figures, checker, report; and the benchmark.

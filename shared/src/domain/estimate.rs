@@ -1,0 +1,1 @@
+//! Place in line, estimates, and the pace to poll at.

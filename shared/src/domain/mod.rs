@@ -1,0 +1,21 @@
+//! The rules about seats, holds, order and money: values in, values out.
+
+pub mod decide;
+pub mod estimate;
+pub mod inventory;
+pub mod outcome;
+pub mod sale;
+pub mod seat_map;
+pub mod wish;
+
+/// A request's place in its show's log: 1 for the first, no gaps, never changed.
+pub type Position = i64;
+
+/// A seat's index in its show's seat map, from 0.
+pub type SeatNo = i32;
+
+/// A section's index in its show's seat map, from 0.
+pub type SectionNo = i16;
+
+/// Money in minor units (cents) of the show's currency.
+pub type Amount = i64;

@@ -1,0 +1,7 @@
+//! What the API and the workers agree on: the rules, the statements, the queue.
+//!
+//! `domain` knows no SQL, no clock and no randomness; `store` holds every statement; `queue` makes
+//! the log an apalis backend. Each imports only from those before it.
+
+pub mod domain;
+pub mod store;

@@ -1,0 +1,1 @@
+//! Every SQL statement, in the file of the table that it changes.

@@ -1,0 +1,1 @@
+//! The workers: one turn of one show at a time, and the sweep.
