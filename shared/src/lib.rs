@@ -4,4 +4,6 @@
 //! the log an apalis backend. Each imports only from those before it.
 
 pub mod domain;
+pub mod queue;
+pub mod settle;
 pub mod store;

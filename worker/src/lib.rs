@@ -1,1 +1,117 @@
-//! The workers: one turn of one show at a time, and the sweep.
+//! The workers: an apalis worker that takes turns of shows, and the sweep of expired holds.
+
+mod handler;
+mod inventories;
+mod plan;
+mod sweep;
+mod turn;
+
+use std::{future::Future, time::Duration};
+
+use anyhow::Context;
+use apalis::{
+    layers::{WorkerBuilderExt, prometheus::PrometheusLayer},
+    prelude::{Monitor, WorkerBuilder},
+};
+use stampede_shared::{queue::ShowQueue, store::Database};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use crate::{handler::TurnHandler, sweep::Sweep};
+
+pub use crate::turn::{TurnError, TurnResult, TurnTaker};
+
+/// A turn that takes longer than this has lost its database; the timeouts of its session end it.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a worker works.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Worker")]
+pub struct Settings {
+    /// Turns that this process takes at once, each of another show; each uses one connection
+    #[arg(long, env = "STAMPEDE_CONCURRENCY", default_value_t = 4, value_name = "TURNS",
+        value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub concurrency: u16,
+
+    /// The most requests that one turn decides
+    #[arg(long, env = "STAMPEDE_TURN_SIZE", default_value_t = 500, value_name = "REQUESTS",
+        value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub turn_size: u32,
+
+    /// How often to look for work that no notification told of
+    #[arg(long, env = "STAMPEDE_POLL_INTERVAL_MS", default_value_t = 200, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub poll_interval_ms: u64,
+
+    /// How often to look for holds whose time is over
+    #[arg(long, env = "STAMPEDE_SWEEP_INTERVAL_MS", default_value_t = 500, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
+    pub sweep_interval_ms: u64,
+
+    /// How long to wait at the end for turns in progress
+    #[arg(
+        long,
+        env = "STAMPEDE_DRAIN_SECONDS",
+        default_value_t = 10,
+        value_name = "SECONDS"
+    )]
+    pub drain_seconds: u64,
+}
+
+impl Settings {
+    /// The connections that a worker with these settings needs: its turns, the finder, the sweep.
+    pub fn connections(&self) -> u32 {
+        u32::from(self.concurrency) + 2
+    }
+}
+
+/// Works until `shutdown`, then finishes the turns in progress.
+pub async fn run(
+    settings: Settings,
+    database: Database,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    #[cfg(feature = "failpoints")]
+    let _scenario = fail::FailScenario::setup();
+
+    let stop = CancellationToken::new();
+    let sweep = Sweep::new(
+        database.clone(),
+        Duration::from_millis(settings.sweep_interval_ms),
+    );
+    let sweep = tokio::spawn(sweep.run(stop.clone()));
+
+    info!(
+        concurrency = settings.concurrency,
+        turn_size = settings.turn_size,
+        "worker starts"
+    );
+    let handler = TurnHandler::new(database.clone(), settings.turn_size);
+    let poll_interval = Duration::from_millis(settings.poll_interval_ms);
+    let monitor = Monitor::new()
+        .register(move |_| {
+            WorkerBuilder::new("turns")
+                .backend(ShowQueue::new(database.clone(), poll_interval))
+                .data(handler.clone())
+                .layer(PrometheusLayer::default())
+                .enable_tracing()
+                .concurrency(usize::from(settings.concurrency))
+                .timeout(TURN_TIMEOUT)
+                .catch_panic()
+                .build(handler::handle_turn)
+        })
+        .shutdown_timeout(Duration::from_secs(settings.drain_seconds));
+    let result = monitor
+        .run_with_signal(async move {
+            shutdown.await;
+            info!("worker drains");
+            Ok(())
+        })
+        .await;
+
+    stop.cancel();
+    sweep.await.context("the sweep panicked")?;
+    result.context("the worker stopped")?;
+    info!("worker stopped");
+    Ok(())
+}

@@ -1,7 +1,11 @@
 //! The rules about seats, holds, order and money: values in, values out.
 
+mod best_available;
 pub mod decide;
+#[cfg(test)]
+mod drawn;
 pub mod estimate;
+pub mod hold;
 pub mod inventory;
 pub mod outcome;
 pub mod sale;

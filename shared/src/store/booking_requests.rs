@@ -1,0 +1,117 @@
+//! The log of a show: appended by the intake, read by turns, never updated.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, types::Json};
+use uuid::Uuid;
+
+use crate::domain::{
+    Amount, Position,
+    wish::{BookingRequest, Wish},
+};
+
+/// The columns of requests that are to be appended, row by row at the same index.
+#[derive(Debug, Default)]
+pub struct NewRequests {
+    pub positions: Vec<Position>,
+    pub request_ids: Vec<Uuid>,
+    pub buyer_ids: Vec<String>,
+    pub idempotency_keys: Vec<String>,
+    pub body_hashes: Vec<Vec<u8>>,
+    pub wishes: Vec<String>,
+    pub max_totals: Vec<Option<Amount>>,
+}
+
+/// Appends to the log.
+pub async fn append(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    requests: &NewRequests,
+    accepted_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into booking_requests (
+            show_id, position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total,
+            accepted_at
+        )
+        select $1, position, request_id, buyer_id, idempotency_key, body_hash, wishes::json,
+            max_total, $9
+        from unnest(
+            $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bigint[]
+        ) as new (
+            position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total
+        )",
+        show_id,
+        &requests.positions,
+        &requests.request_ids,
+        &requests.buyer_ids,
+        &requests.idempotency_keys,
+        &requests.body_hashes,
+        &requests.wishes,
+        &requests.max_totals as &[Option<Amount>],
+        accepted_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A request that has this buyer's key already.
+#[derive(Debug, Clone)]
+pub struct KnownRequest {
+    pub buyer_id: String,
+    pub idempotency_key: String,
+    pub request_id: Uuid,
+    pub position: Position,
+    pub body_hash: Vec<u8>,
+}
+
+/// Which of these (buyer, key) pairs are in the log. One row a pair at most.
+pub async fn find_by_keys(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    buyer_ids: &[String],
+    idempotency_keys: &[String],
+) -> sqlx::Result<Vec<KnownRequest>> {
+    sqlx::query_as!(
+        KnownRequest,
+        "select r.buyer_id, r.idempotency_key, r.request_id, r.position, r.body_hash
+        from unnest($2::text[], $3::text[]) as asked (buyer_id, idempotency_key)
+        join booking_requests r
+            on r.show_id = $1
+            and r.buyer_id = asked.buyer_id
+            and r.idempotency_key = asked.idempotency_key",
+        show_id,
+        buyer_ids,
+        idempotency_keys,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The next requests of a show after `after`, in order, at most `limit`.
+pub async fn next(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    after: Position,
+    limit: i64,
+) -> sqlx::Result<Vec<BookingRequest>> {
+    let rows = sqlx::query!(
+        r#"select position, buyer_id, wishes as "wishes: Json<Vec<Wish>>", max_total
+        from booking_requests
+        where show_id = $1 and position > $2
+        order by position
+        limit $3"#,
+        show_id,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await?;
+    let requests = rows.into_iter().map(|row| BookingRequest {
+        position: row.position,
+        buyer_id: row.buyer_id,
+        wishes: row.wishes.0,
+        max_total: row.max_total,
+    });
+    Ok(requests.collect())
+}

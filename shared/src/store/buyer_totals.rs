@@ -1,0 +1,81 @@
+//! Seats and places per buyer, against the show's limit. All under the `show_inventory` lock.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// What one buyer has.
+#[derive(Debug, Clone)]
+pub struct BuyerTotal {
+    pub buyer_id: String,
+    pub held: i32,
+    pub booked: i32,
+}
+
+/// The totals of these buyers; those who have nothing yet are absent.
+pub async fn find(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    buyer_ids: &[&str],
+) -> sqlx::Result<Vec<BuyerTotal>> {
+    sqlx::query_as!(
+        BuyerTotal,
+        "select buyer_id, held, booked
+        from buyer_totals
+        where show_id = $1 and buyer_id = any($2)",
+        show_id,
+        buyer_ids as &[&str],
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Sets what buyers hold, `held[i]` for `buyer_ids[i]`; booked stays. More than `buyer_limit` fails
+/// (`buyer_totals_within_limit`).
+pub async fn set_held(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    buyer_ids: &[&str],
+    held: &[i32],
+    buyer_limit: i32,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into buyer_totals (show_id, buyer_id, held, booked, buyer_limit)
+        select $1, buyer_id, held, 0, $4
+        from unnest($2::text[], $3::integer[]) as new (buyer_id, held)
+        on conflict (show_id, buyer_id) do update
+        set held = excluded.held",
+        show_id,
+        buyer_ids as &[&str],
+        held,
+        buyer_limit,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes `quantities[i]` from what `buyer_ids[i]` holds; no buyer twice. With `book` they are booked,
+/// else they are back on sale.
+pub async fn end_held(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    buyer_ids: &[&str],
+    quantities: &[i32],
+    book: bool,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update buyer_totals t
+        set
+            held = t.held - ended.quantity,
+            booked = t.booked + case when $4 then ended.quantity else 0 end
+        from unnest($2::text[], $3::integer[]) as ended (buyer_id, quantity)
+        where t.show_id = $1 and t.buyer_id = ended.buyer_id",
+        show_id,
+        buyer_ids as &[&str],
+        quantities,
+        book,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! The seats of holds. `hold_seats_once` lets a seat be in one living hold only.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::domain::SeatNo;
+
+/// Puts seats in holds: `seat_nos[i]` in `hold_ids[i]`.
+pub async fn insert(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_ids: &[Uuid],
+    seat_nos: &[SeatNo],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into hold_seats (show_id, hold_id, seat_no)
+        select $1, hold_id, seat_no
+        from unnest($2::uuid[], $3::integer[]) as new (hold_id, seat_no)",
+        show_id,
+        hold_ids,
+        seat_nos,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes all seats out of holds that ended.
+pub async fn release(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_ids: &[Uuid],
+    released_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update hold_seats
+        set released_at = $3
+        where show_id = $1 and hold_id = any($2) and released_at is null",
+        show_id,
+        hold_ids,
+        released_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The seats of holds, released or not, in order.
+pub async fn list(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_ids: &[Uuid],
+) -> sqlx::Result<Vec<SeatNo>> {
+    sqlx::query_scalar!(
+        "select seat_no
+        from hold_seats
+        where show_id = $1 and hold_id = any($2)
+        order by seat_no",
+        show_id,
+        hold_ids,
+    )
+    .fetch_all(connection)
+    .await
+}

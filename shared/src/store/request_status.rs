@@ -1,0 +1,204 @@
+//! Reads of the view that shows a request with what became of it.
+
+use chrono::{DateTime, Utc};
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use crate::domain::{Amount, Position, SeatNo, SectionNo, hold::HoldState, outcome::Reason};
+
+/// The most requests that one call lists.
+pub const LIST_MAX: i64 = 100;
+
+/// A request as its buyer may see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestStatus {
+    pub request_id: Uuid,
+    pub position: Position,
+    pub buyer_id: String,
+    pub accepted_at: DateTime<Utc>,
+    /// `None` while it is in the line.
+    pub decided: Option<Decided>,
+}
+
+/// What became of it, and when.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    pub at: DateTime<Utc>,
+    pub outcome: Outcome,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    Held(Hold),
+    Rejected(Reason),
+    Cancelled,
+    Quarantined,
+}
+
+/// A hold and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hold {
+    pub hold_id: Uuid,
+    pub state: HoldState,
+    pub expires_at: DateTime<Utc>,
+    pub seats: Vec<SeatNo>,
+    /// The general-admission section; `None` when the hold is of seats.
+    pub section: Option<SectionNo>,
+    pub quantity: i32,
+    pub total: Amount,
+    pub booking: Option<Booking>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Booking {
+    pub booking_id: Uuid,
+    pub booked_at: DateTime<Utc>,
+}
+
+/// The request of that id; `None` when there is none or it is another buyer's.
+pub async fn find(
+    pool: &PgPool,
+    show_id: Uuid,
+    request_id: Uuid,
+    buyer_id: &str,
+) -> sqlx::Result<Option<RequestStatus>> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select
+            request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
+            accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
+            section_no, quantity, total, expires_at, seats, booking_id, booked_at
+        from request_status
+        where show_id = $1 and request_id = $2 and buyer_id = $3"#,
+        show_id,
+        request_id,
+        buyer_id,
+    )
+    .fetch_optional(pool)
+    .await?;
+    row.map(RequestStatus::try_from).transpose()
+}
+
+/// The requests at these positions, in no order.
+pub async fn find_by_positions(
+    pool: &PgPool,
+    show_id: Uuid,
+    positions: &[Position],
+) -> sqlx::Result<Vec<RequestStatus>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select
+            request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
+            accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
+            section_no, quantity, total, expires_at, seats, booking_id, booked_at
+        from request_status
+        where show_id = $1 and position = any($2)"#,
+        show_id,
+        positions,
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(RequestStatus::try_from).collect()
+}
+
+/// The newest requests of a buyer, newest first, at most [`LIST_MAX`].
+pub async fn list_by_buyer(
+    pool: &PgPool,
+    show_id: Uuid,
+    buyer_id: &str,
+) -> sqlx::Result<Vec<RequestStatus>> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select
+            request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
+            accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
+            section_no, quantity, total, expires_at, seats, booking_id, booked_at
+        from request_status
+        where show_id = $1 and buyer_id = $2
+        order by position desc
+        limit $3"#,
+        show_id,
+        buyer_id,
+        LIST_MAX,
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.into_iter().map(RequestStatus::try_from).collect()
+}
+
+struct Row {
+    request_id: Uuid,
+    position: Position,
+    buyer_id: String,
+    accepted_at: DateTime<Utc>,
+    outcome: Option<String>,
+    reason: Option<String>,
+    decided_at: Option<DateTime<Utc>>,
+    hold_id: Option<Uuid>,
+    hold_state: Option<String>,
+    section_no: Option<SectionNo>,
+    quantity: Option<i32>,
+    total: Option<Amount>,
+    expires_at: Option<DateTime<Utc>>,
+    seats: Option<Vec<SeatNo>>,
+    booking_id: Option<Uuid>,
+    booked_at: Option<DateTime<Utc>>,
+}
+
+impl TryFrom<Row> for RequestStatus {
+    type Error = sqlx::Error;
+
+    fn try_from(row: Row) -> sqlx::Result<RequestStatus> {
+        let (request_id, position) = (row.request_id, row.position);
+        let (buyer_id, accepted_at) = (row.buyer_id.clone(), row.accepted_at);
+        let decided = match (row.decided_at, row.outcome.as_deref()) {
+            (Some(at), Some(state)) => {
+                let outcome = match state {
+                    "held" => Outcome::Held(hold(row).ok_or_else(|| corrupt(position))?),
+                    "rejected" => {
+                        let reason = row.reason.as_deref().and_then(Reason::parse);
+                        Outcome::Rejected(reason.ok_or_else(|| corrupt(position))?)
+                    }
+                    "cancelled" => Outcome::Cancelled,
+                    "quarantined" => Outcome::Quarantined,
+                    _ => return Err(corrupt(position)),
+                };
+                Some(Decided { at, outcome })
+            }
+            _ => None,
+        };
+        Ok(RequestStatus {
+            request_id,
+            position,
+            buyer_id,
+            accepted_at,
+            decided,
+        })
+    }
+}
+
+fn hold(row: Row) -> Option<Hold> {
+    let booking = row
+        .booking_id
+        .zip(row.booked_at)
+        .map(|(booking_id, booked_at)| Booking {
+            booking_id,
+            booked_at,
+        });
+    Some(Hold {
+        hold_id: row.hold_id?,
+        state: HoldState::parse(&row.hold_state?)?,
+        expires_at: row.expires_at?,
+        seats: row.seats?,
+        section: row.section_no,
+        quantity: row.quantity?,
+        total: row.total?,
+        booking,
+    })
+}
+
+fn corrupt(position: Position) -> sqlx::Error {
+    sqlx::Error::Decode(
+        format!("the outcome of position {position} lacks what it must have").into(),
+    )
+}
