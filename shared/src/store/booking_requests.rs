@@ -69,8 +69,8 @@ pub struct KnownRequest {
 pub async fn find_by_keys(
     connection: &mut PgConnection,
     show_id: Uuid,
-    buyer_ids: &[String],
-    idempotency_keys: &[String],
+    buyer_ids: &[&str],
+    idempotency_keys: &[&str],
 ) -> sqlx::Result<Vec<KnownRequest>> {
     sqlx::query_as!(
         KnownRequest,
@@ -81,8 +81,8 @@ pub async fn find_by_keys(
             and r.buyer_id = asked.buyer_id
             and r.idempotency_key = asked.idempotency_key",
         show_id,
-        buyer_ids,
-        idempotency_keys,
+        buyer_ids as &[&str],
+        idempotency_keys as &[&str],
     )
     .fetch_all(connection)
     .await
