@@ -94,7 +94,7 @@ mod tests {
         for _ in 0..count {
             rate = Some(smooth_rate(rate, decided, each));
         }
-        rate.unwrap()
+        rate.expect("at least one turn")
     }
 
     fn about(rate: f64, expected: f64) -> bool {
