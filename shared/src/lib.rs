@@ -7,3 +7,4 @@ pub mod domain;
 pub mod queue;
 pub mod settle;
 pub mod store;
+pub mod telemetry;
