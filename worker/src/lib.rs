@@ -51,11 +51,11 @@ pub struct Settings {
     /// How long to wait at the end for turns in progress
     #[arg(
         long,
-        env = "STAMPEDE_DRAIN_SECONDS",
+        env = "STAMPEDE_WORKER_DRAIN_SECONDS",
         default_value_t = 10,
         value_name = "SECONDS"
     )]
-    pub drain_seconds: u64,
+    pub worker_drain_seconds: u64,
 }
 
 impl Settings {
@@ -100,7 +100,7 @@ pub async fn run(
                 .catch_panic()
                 .build(handler::handle_turn)
         })
-        .shutdown_timeout(Duration::from_secs(settings.drain_seconds));
+        .shutdown_timeout(Duration::from_secs(settings.worker_drain_seconds));
     let result = monitor
         .run_with_signal(async move {
             shutdown.await;
