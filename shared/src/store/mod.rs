@@ -7,6 +7,7 @@
 
 pub mod across_shows;
 pub mod api_keys;
+pub mod bare;
 pub mod booking_requests;
 pub mod bookings;
 pub mod buyer_totals;
