@@ -74,12 +74,17 @@ pub async fn find_by_keys(
 ) -> sqlx::Result<Vec<KnownRequest>> {
     sqlx::query_as!(
         KnownRequest,
+        // `offset 0` keeps it at one index probe a key, whatever the planner knows of the table.
         "select r.buyer_id, r.idempotency_key, r.request_id, r.position, r.body_hash
         from unnest($2::text[], $3::text[]) as asked (buyer_id, idempotency_key)
-        join booking_requests r
-            on r.show_id = $1
-            and r.buyer_id = asked.buyer_id
-            and r.idempotency_key = asked.idempotency_key",
+        cross join lateral (
+            select buyer_id, idempotency_key, request_id, position, body_hash
+            from booking_requests
+            where show_id = $1
+                and buyer_id = asked.buyer_id
+                and idempotency_key = asked.idempotency_key
+            offset 0
+        ) r",
         show_id,
         buyer_ids as &[&str],
         idempotency_keys as &[&str],

@@ -19,9 +19,16 @@ pub async fn find(
 ) -> sqlx::Result<Vec<BuyerTotal>> {
     sqlx::query_as!(
         BuyerTotal,
-        "select buyer_id, held, booked
-        from buyer_totals
-        where show_id = $1 and buyer_id = any($2)",
+        // `offset 0` keeps it at one index probe a buyer. Planned for a young table, `= any` read
+        // all buyers of the show instead: 9.4 ms a turn against 0.5 ms.
+        "select t.buyer_id, t.held, t.booked
+        from unnest($2::text[]) as asked (buyer_id)
+        cross join lateral (
+            select buyer_id, held, booked
+            from buyer_totals
+            where show_id = $1 and buyer_id = asked.buyer_id
+            offset 0
+        ) t",
         show_id,
         buyer_ids as &[&str],
     )

@@ -16,24 +16,22 @@ pub struct Locked {
 /// Waits for the lock; `None` when there is no such show.
 pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<Option<Locked>> {
     // Protects sections, seats, holds, totals and the outcomes of cancelled requests. Second in
-    // lock order, and nothing is locked by two transactions below it.
-    let version = sqlx::query_scalar!(
-        "select version
-        from show_inventory
-        where show_id = $1
-        for update",
+    // lock order, and nothing is locked by two transactions below it. The clock is read outside of
+    // the locking query: when the wait is over.
+    sqlx::query_as!(
+        Locked,
+        r#"with locked as materialized (
+            select version
+            from show_inventory
+            where show_id = $1
+            for update
+        )
+        select version, clock_timestamp() as "now!"
+        from locked"#,
         show_id,
     )
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(version) = version else {
-        return Ok(None);
-    };
-    // A statement of its own: the wait for the lock has passed when the clock is read.
-    let now = sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#)
-        .fetch_one(connection)
-        .await?;
-    Ok(Some(Locked { version, now }))
+    .fetch_optional(connection)
+    .await
 }
 
 /// Says that seats and sections with this version have changed.
