@@ -1,1 +1,102 @@
 //! The load test: buyers, arrivals, figures, checker, report; and the benchmark.
+//!
+//! A flood never spares the server: arrivals do not wait for answers, latencies count from the
+//! intended start, and every acceptance is held against the database afterwards.
+
+pub mod args;
+pub mod arrivals;
+pub mod buyers;
+pub mod calls;
+pub mod checker;
+pub mod client;
+pub mod figures;
+pub mod hall;
+pub mod line;
+mod open_files;
+pub mod own_server;
+mod persist;
+pub mod plan;
+mod progress;
+pub mod report;
+pub mod run;
+pub mod summary;
+pub mod wants;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use args::FloodArgs;
+
+use crate::{own_server::OwnServer, plan::Plan, run::Destination, summary::Summary};
+
+/// Runs a flood and reports on it. The exit code is 1 when a promise was broken.
+pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
+    let plan = Plan::new(&args)?;
+    open_files::check(&plan)?;
+    let summary = match &args.server.target {
+        Some(target) => {
+            let destination = Destination {
+                url: target.clone(),
+                operator_key: args
+                    .server
+                    .operator_key
+                    .clone()
+                    .context("--operator-key is missing")?,
+                buyer_secret: args
+                    .server
+                    .buyer_secret
+                    .clone()
+                    .context("--buyer-secret is missing")?,
+                database_url: args.server.database_url.clone(),
+            };
+            until_interrupted(run::run(plan, &destination)).await?
+        }
+        None => flood_own_server(&args, plan).await?,
+    };
+    print!("{}", report::terminal::render(&summary));
+    if let Some(path) = &args.report.json {
+        report::write(path, &report::json::render(&summary)?)?;
+    }
+    if let Some(path) = &args.report.html {
+        report::write(path, &report::html::render(&summary))?;
+    }
+    Ok(if summary.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summary> {
+    let mut server = until_interrupted(OwnServer::start(&args.server)).await?;
+    let destination = Destination {
+        url: server.url.clone(),
+        operator_key: server.operator_key.clone(),
+        buyer_secret: server.buyer_secret.clone(),
+        database_url: Some(server.database_url.clone()),
+    };
+    let summary = until_interrupted(async {
+        tokio::select! {
+            summary = run::run(plan, &destination) => summary,
+            failure = server.failure() => Err(failure),
+        }
+    })
+    .await;
+    let stopped = server.stop().await;
+    let summary = summary?;
+    stopped?;
+    Ok(summary)
+}
+
+/// Fails on Ctrl-C and SIGTERM, so that what was started is ended in an orderly way.
+async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening to signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
+    tokio::select! {
+        done = work => done,
+        _ = interrupt.recv() => bail!("interrupted"),
+        _ = terminate.recv() => bail!("terminated"),
+    }
+}
