@@ -1,5 +1,7 @@
 //! A real server in a folder of its own.
 
+#![expect(clippy::unwrap_used, reason = "a test says where it failed")]
+
 use std::{
     fs,
     path::{Path, PathBuf},
