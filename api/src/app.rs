@@ -1,0 +1,70 @@
+//! What all handlers share: the settings, the database, and the parts that live as long as the process.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Bytes;
+use metrics_exporter_prometheus::PrometheusHandle;
+use stampede_shared::store::Database;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    buyer_tokens::BuyerTokens, catalog::Catalog, desk::Desk, intake::Intake,
+    operator_keys::OperatorKeys, outcomes::Outcomes, rate_limit::RateLimits, seat_board::SeatBoard,
+    settings::Settings, watermarks::Watermarks,
+};
+
+/// The state of every handler.
+pub type SharedApp = Arc<App>;
+
+pub struct App {
+    pub settings: Settings,
+    pub database: Database,
+    pub buyer_tokens: BuyerTokens,
+    pub operator_keys: OperatorKeys,
+    pub rate_limits: RateLimits,
+    pub catalog: Catalog,
+    pub seat_board: SeatBoard,
+    pub intake: Intake,
+    pub desk: Desk,
+    pub outcomes: Outcomes,
+    pub watermarks: Watermarks,
+    pub prometheus: PrometheusHandle,
+    /// Set when the server begins to shut down: no request waits any longer.
+    pub draining: CancellationToken,
+    /// The document at `/openapi.json`, set once when the routes are laid.
+    pub openapi: OnceLock<Bytes>,
+}
+
+impl App {
+    /// Starts the parts; their tasks end at `stop`.
+    pub fn start(
+        settings: Settings,
+        database: Database,
+        prometheus: PrometheusHandle,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<SharedApp> {
+        let pool = database.pool.clone();
+        let watermarks = Watermarks::new(pool.clone());
+        Ok(Arc::new(App {
+            buyer_tokens: BuyerTokens::new(&settings)?,
+            operator_keys: OperatorKeys::new(),
+            rate_limits: RateLimits::new(&settings),
+            catalog: Catalog::new(pool.clone()),
+            seat_board: SeatBoard::new(pool),
+            intake: Intake::new(database.clone()),
+            desk: Desk::new(database.clone()),
+            outcomes: Outcomes::new(database.clone(), watermarks.clone(), stop.clone()),
+            watermarks,
+            prometheus,
+            draining: CancellationToken::new(),
+            openapi: OnceLock::new(),
+            settings,
+            database,
+        }))
+    }
+
+    /// Runs `wait` until it is done, or until the server begins to shut down.
+    pub async fn until_draining<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
+        self.draining.run_until_cancelled(wait).await
+    }
+}

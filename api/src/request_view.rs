@@ -1,0 +1,266 @@
+//! A booking request as its buyer sees it.
+
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use stampede_shared::{
+    domain::{estimate, hold::HoldState, sale::SaleState},
+    store::{
+        request_status::{Decided, Hold, Outcome, RequestStatus},
+        shows::Show,
+    },
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{app::SharedApp, error::Problem, submission::Money, watermarks::Watermark};
+
+/// A booking request, and what became of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RequestView {
+    pub id: Uuid,
+    show_id: Uuid,
+    /// Given once, never changed.
+    position: i64,
+    /// `queued`, `held`, `confirmed`, `rejected`, `cancelled`, `expired` or `quarantined`.
+    #[schema(example = "held")]
+    pub state: &'static str,
+    /// Of a rejected request.
+    #[schema(example = "seats_taken")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    /// Of a queued request: how many are decided until this one is, itself included.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    place_in_line: Option<i64>,
+    /// Of a queued request: when it will be decided; null while that cannot be known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Eta>)]
+    eta: Option<Option<Eta>>,
+    accepted_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided_at: Option<DateTime<Utc>>,
+    /// Of a request that was met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold: Option<HoldView>,
+    /// Of a confirmed hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking: Option<BookingView>,
+    /// The pace to poll at; `None` when the state is final.
+    #[serde(skip)]
+    pub retry_after: Option<Duration>,
+}
+
+/// An estimate from the measured pace of the line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Eta {
+    seconds: u64,
+}
+
+impl Eta {
+    pub fn new(eta: Duration) -> Eta {
+        Eta {
+            seconds: whole_seconds(eta),
+        }
+    }
+}
+
+/// Seats or places that are kept for the buyer.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct HoldView {
+    id: Uuid,
+    /// The labels; empty for general admission.
+    seats: Vec<String>,
+    /// The general-admission section.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    section: Option<String>,
+    quantity: i32,
+    total: Money,
+    expires_at: DateTime<Utc>,
+}
+
+/// A final hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BookingView {
+    id: Uuid,
+    booked_at: DateTime<Utc>,
+}
+
+impl RequestView {
+    /// Finds the labels and the place in line of a request.
+    pub async fn of(
+        app: &SharedApp,
+        show: &Show,
+        status: &RequestStatus,
+    ) -> Result<RequestView, Problem> {
+        let Some(decided) = &status.decided else {
+            let watermark = app.watermarks.get(show.show_id).await?;
+            let watermark = watermark.ok_or_else(|| Problem::not_found("show"))?;
+            return Ok(RequestView::queued(show, status, &watermark));
+        };
+        let mut view = RequestView::decided(show, status, decided);
+        if let Outcome::Held(hold) = &decided.outcome {
+            view.hold = Some(hold_view(app, show, hold).await?);
+            view.booking = hold.booking.as_ref().map(|booking| BookingView {
+                id: booking.booking_id,
+                booked_at: booking.booked_at,
+            });
+        }
+        Ok(view)
+    }
+
+    fn queued(show: &Show, status: &RequestStatus, watermark: &Watermark) -> RequestView {
+        // The watermark may be a moment ahead of the row that was read: then this one is next.
+        let place = estimate::place_in_line(status.position, watermark.decided_through).max(1);
+        let paused = watermark.sale.state == SaleState::Paused;
+        let eta = estimate::eta(place, watermark.decided_per_s, paused);
+        let mut view = RequestView::new(show, status, "queued");
+        view.place_in_line = Some(place);
+        view.eta = Some(eta.map(Eta::new));
+        view.retry_after = Some(estimate::retry_after(place, eta, rand::random()));
+        view
+    }
+
+    fn decided(show: &Show, status: &RequestStatus, decided: &Decided) -> RequestView {
+        let state = state(status, Utc::now());
+        let mut view = RequestView::new(show, status, state);
+        view.decided_at = Some(decided.at);
+        match &decided.outcome {
+            Outcome::Rejected(reason) => view.reason = Some(reason.as_str()),
+            // A hold ends, by its buyer or by its time; a slow poll sees it.
+            Outcome::Held(_) if state == "held" => {
+                view.retry_after = Some(estimate::RETRY_AFTER_MAX)
+            }
+            _ => {}
+        }
+        view
+    }
+
+    fn new(show: &Show, status: &RequestStatus, state: &'static str) -> RequestView {
+        RequestView {
+            id: status.request_id,
+            show_id: show.show_id,
+            position: status.position,
+            state,
+            reason: None,
+            place_in_line: None,
+            eta: None,
+            accepted_at: status.accepted_at,
+            decided_at: None,
+            hold: None,
+            booking: None,
+            retry_after: None,
+        }
+    }
+}
+
+/// The state of a request: its outcome, or what became of its hold.
+pub fn state(status: &RequestStatus, now: DateTime<Utc>) -> &'static str {
+    match status.decided.as_ref().map(|decided| &decided.outcome) {
+        None => "queued",
+        Some(Outcome::Rejected(_)) => "rejected",
+        Some(Outcome::Cancelled) => "cancelled",
+        Some(Outcome::Quarantined) => "quarantined",
+        Some(Outcome::Held(hold)) => match hold.state.at(hold.expires_at, now) {
+            HoldState::Held => "held",
+            HoldState::Confirmed => "confirmed",
+            HoldState::Cancelled => "cancelled",
+            HoldState::Expired => "expired",
+        },
+    }
+}
+
+/// The tag of a request in that state. A request is never twice in a state that it has left, and the
+/// place in line is no part of it: who waits for a change waits for the state.
+pub fn etag(state: &'static str) -> HeaderValue {
+    HeaderValue::try_from(format!("W/\"{state}\"")).expect("a state is a word")
+}
+
+/// Rounded up, as `Retry-After` and estimates are told.
+pub fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_millis().div_ceil(1_000) as u64
+}
+
+async fn hold_view(app: &SharedApp, show: &Show, hold: &Hold) -> Result<HoldView, Problem> {
+    let seats = if hold.seats.is_empty() {
+        Vec::new()
+    } else {
+        let map = app.catalog.map(show).await?;
+        hold.seats
+            .iter()
+            .map(|seat| map.seat(*seat).label.clone())
+            .collect()
+    };
+    let section = hold
+        .section
+        .map(|section| show.sections[section as usize].name.clone());
+    Ok(HoldView {
+        id: hold.hold_id,
+        seats,
+        section,
+        quantity: hold.quantity,
+        total: Money {
+            amount: hold.total,
+            currency: show.currency.clone(),
+        },
+        expires_at: hold.expires_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+    use stampede_shared::domain::outcome::Reason;
+
+    use super::*;
+
+    fn status(decided: Option<Outcome>) -> RequestStatus {
+        RequestStatus {
+            request_id: Uuid::nil(),
+            position: 7,
+            buyer_id: "ada".into(),
+            accepted_at: DateTime::UNIX_EPOCH,
+            decided: decided.map(|outcome| Decided {
+                at: DateTime::UNIX_EPOCH,
+                outcome,
+            }),
+        }
+    }
+
+    fn held(state: HoldState) -> Outcome {
+        Outcome::Held(Hold {
+            hold_id: Uuid::nil(),
+            state,
+            expires_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(10),
+            seats: vec![],
+            section: Some(0),
+            quantity: 1,
+            total: 100,
+            booking: None,
+        })
+    }
+
+    #[test]
+    fn every_outcome_has_its_state() {
+        let at = |outcome, seconds| {
+            state(
+                &status(outcome),
+                DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds),
+            )
+        };
+        assert_eq!(at(None, 0), "queued");
+        assert_eq!(at(Some(Outcome::Rejected(Reason::SoldOut)), 0), "rejected");
+        assert_eq!(at(Some(Outcome::Cancelled), 0), "cancelled");
+        assert_eq!(at(Some(Outcome::Quarantined), 0), "quarantined");
+        assert_eq!(at(Some(held(HoldState::Held)), 9), "held");
+        assert_eq!(at(Some(held(HoldState::Confirmed)), 99), "confirmed");
+        assert_eq!(at(Some(held(HoldState::Cancelled)), 99), "cancelled");
+    }
+
+    #[test]
+    fn a_hold_is_expired_before_any_sweep_has_seen_it() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::seconds(10);
+        assert_eq!(state(&status(Some(held(HoldState::Held))), now), "expired");
+    }
+}

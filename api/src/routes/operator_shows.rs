@@ -1,0 +1,195 @@
+//! Shows and their sales, for operators.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::IntoResponse,
+};
+use chrono::Utc;
+use serde::Deserialize;
+use stampede_shared::{
+    domain::sale::{Sale, SaleCommand, SaleState},
+    store::{
+        Database,
+        notify::{self, Told},
+        show_intake,
+        shows::{self, NewShow},
+    },
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::shows::{PageParameters, ShowList, ShowView, page_of_shows};
+use crate::{
+    app::SharedApp,
+    error::{Code, Problem},
+    extract::{JsonBody, Operator, Path, Query, Viewer},
+    show_body::{ShowBody, check_text},
+};
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
+const REASON_LENGTH_MAX: usize = 500;
+
+/// Creates a show with its sections and seats. The sale is scheduled.
+#[utoipa::path(
+    post, path = "/v1/operator/shows", tag = "operators", security(("operator" = [])),
+    request_body = ShowBody,
+    responses((status = 201, description = "The show", body = ShowView))
+)]
+pub async fn create_show(
+    State(app): State<SharedApp>,
+    _: Operator,
+    body: JsonBody,
+) -> Result<impl IntoResponse, Problem> {
+    let show_id = Uuid::now_v7();
+    let show = body.parse::<ShowBody>()?.resolve(show_id)?;
+    let database = app.database.clone();
+    // A client that leaves must not leave an open transaction.
+    let created = tokio::spawn(async move { insert(&database, &show).await }).await;
+    created.map_err(|error| Problem::internal(error.into()))??;
+    let location = HeaderValue::try_from(format!("/v1/shows/{show_id}"));
+    let headers = [
+        (header::LOCATION, location.expect("ids are visible ASCII")),
+        (header::CACHE_CONTROL, NO_STORE),
+    ];
+    Ok((
+        StatusCode::CREATED,
+        headers,
+        Json(view(&app, show_id).await?),
+    ))
+}
+
+async fn insert(database: &Database, show: &NewShow) -> sqlx::Result<()> {
+    let mut tx = database.begin().await?;
+    shows::create(&mut tx, show, Utc::now()).await?;
+    tx.commit().await
+}
+
+async fn view(app: &SharedApp, show_id: Uuid) -> Result<ShowView, Problem> {
+    let show = app.catalog.show(show_id).await?;
+    app.watermarks.forget(show_id);
+    let watermark = super::shows::watermark(app, show_id).await?;
+    Ok(ShowView::new(&show, &watermark.sale, Utc::now()))
+}
+
+/// Lists the shows, the newest first.
+#[utoipa::path(
+    get, path = "/v1/operator/shows", tag = "operators", security(("operator" = [])),
+    params(PageParameters),
+    responses((status = 200, description = "A page of shows", body = ShowList))
+)]
+pub async fn list_all_shows(
+    State(app): State<SharedApp>,
+    _: Viewer,
+    Query(page): Query<PageParameters>,
+) -> Result<impl IntoResponse, Problem> {
+    let shows = page_of_shows(&app, &page, "/v1/operator/shows").await?;
+    Ok(([(header::CACHE_CONTROL, NO_STORE)], Json(shows)))
+}
+
+/// What an operator says about a sale.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SaleBody {
+    /// `open`, `pause`, `resume` or `close`.
+    #[schema(value_type = String, example = "open")]
+    command: SaleCommand,
+    /// Shown to the buyers until the next command.
+    reason: Option<String>,
+}
+
+/// Opens, pauses, resumes or closes a sale.
+///
+/// A paused sale takes requests and decides none. Closing rejects what is in the line, and is final.
+#[utoipa::path(
+    post, path = "/v1/operator/shows/{show_id}/sale", tag = "operators", security(("operator" = [])),
+    params(("show_id" = Uuid, Path)), request_body = SaleBody,
+    responses((status = 200, description = "The show", body = ShowView))
+)]
+pub async fn change_sale(
+    State(app): State<SharedApp>,
+    _: Operator,
+    Path(show_id): Path<Uuid>,
+    body: JsonBody,
+) -> Result<impl IntoResponse, Problem> {
+    let said: SaleBody = body.parse()?;
+    if let Some(reason) = &said.reason {
+        let mut errors = Vec::new();
+        check_text("/reason", reason, REASON_LENGTH_MAX, &mut errors);
+        if !errors.is_empty() {
+            return Err(Problem::invalid_body(errors));
+        }
+    }
+    let database = app.database.clone();
+    // A client that leaves must not leave an open transaction.
+    let changed = tokio::spawn(async move { apply(&database, show_id, &said).await }).await;
+    changed.map_err(|error| Problem::internal(error.into()))??;
+    Ok((
+        [(header::CACHE_CONTROL, NO_STORE)],
+        Json(view(&app, show_id).await?),
+    ))
+}
+
+async fn apply(database: &Database, show_id: Uuid, said: &SaleBody) -> Result<(), Problem> {
+    let mut tx = database.begin().await?;
+    // The lock under which positions are given: none is given after a close that was answered.
+    let intake = show_intake::lock(&mut tx, show_id).await?;
+    let intake = intake.ok_or_else(|| Problem::not_found("show"))?;
+    let from = state_to_change(&intake.sale, intake.now);
+    let Some(to) = said.command.apply(from) else {
+        let detail = format!("the sale is {}", from.as_str());
+        return Err(Problem::new(Code::SaleCommandRefused, detail));
+    };
+    show_intake::set_sale(&mut tx, show_id, to, said.reason.as_deref()).await?;
+    notify::accepted(&mut tx, show_id).await?;
+    notify::told(&mut tx, &Told::Sale { show_id }).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// What an operator said last; only a scheduled sale goes by its times. So a sale that was paused when
+/// its closing time came can be resumed, and its line is decided.
+fn state_to_change(sale: &Sale, now: chrono::DateTime<Utc>) -> SaleState {
+    match sale.state {
+        SaleState::Scheduled => sale.state_at(now),
+        state => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, TimeDelta};
+
+    use super::*;
+
+    fn sale(state: SaleState) -> Sale {
+        Sale {
+            state,
+            reason: None,
+            opens_at: Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(100)),
+            closes_at: Some(DateTime::UNIX_EPOCH + TimeDelta::seconds(200)),
+        }
+    }
+
+    #[test]
+    fn a_sale_that_opened_by_itself_can_be_paused_and_a_paused_one_resumed_after_its_close() {
+        let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
+        assert_eq!(
+            state_to_change(&sale(SaleState::Scheduled), at(0)),
+            SaleState::Scheduled
+        );
+        assert_eq!(
+            state_to_change(&sale(SaleState::Scheduled), at(150)),
+            SaleState::Open
+        );
+        assert_eq!(
+            state_to_change(&sale(SaleState::Scheduled), at(300)),
+            SaleState::Closed
+        );
+        assert_eq!(
+            state_to_change(&sale(SaleState::Paused), at(300)),
+            SaleState::Paused
+        );
+    }
+}
