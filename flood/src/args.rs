@@ -74,6 +74,12 @@ pub struct ServerArgs {
     )]
     pub workers: usize,
 
+    /// Kill a part of the started server this often, and start it again: the API, each worker, and
+    /// the embedded Postgres, in turn
+    #[arg(long, env = "STAMPEDE_FLOOD_KILL_EVERY", value_name = "SECONDS", value_parser = positive)]
+    #[arg(conflicts_with = "target")]
+    pub kill_every: Option<f64>,
+
     /// Keep the database and the logs of the server that the flood started
     #[arg(long, env = "STAMPEDE_FLOOD_KEEP")]
     pub keep: bool,

@@ -9,8 +9,10 @@ pub mod buyers;
 pub mod calls;
 pub mod checker;
 pub mod client;
+pub mod comparison;
 pub mod figures;
 pub mod hall;
+mod launcher;
 pub mod line;
 mod open_files;
 pub mod own_server;
@@ -19,10 +21,12 @@ pub mod plan;
 mod progress;
 pub mod report;
 pub mod run;
+pub mod series;
 pub mod summary;
 pub mod wants;
+pub mod wish;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -77,10 +81,11 @@ async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summar
         buyer_secret: server.buyer_secret.clone(),
         database_url: Some(server.database_url.clone()),
     };
+    let kill_every = args.server.kill_every.map(Duration::from_secs_f64);
     let summary = until_interrupted(async {
         tokio::select! {
             summary = run::run(plan, &destination) => summary,
-            failure = server.failure() => Err(failure),
+            failure = server.watch(kill_every) => Err(failure),
         }
     })
     .await;

@@ -2,49 +2,26 @@
 //! this very binary.
 
 use std::{
-    fs::File,
     path::{Path, PathBuf},
-    process::Stdio,
     time::Duration,
 };
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, ensure};
 use rand::Rng;
 use sqlx::{
     ConnectOptions, Postgres as PostgresDatabase, migrate::MigrateDatabase,
     postgres::PgConnectOptions,
 };
 use stampede_devdb::{Durability, Postgres};
-use tokio::{
-    io::{AsyncBufReadExt, BufReader, Lines},
-    process::{Child, ChildStdout, Command},
+
+use crate::{
+    args::ServerArgs,
+    launcher::{Launcher, Process},
 };
-
-use crate::args::ServerArgs;
-
-/// How long a process may take until it says that it is ready.
-const READY_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What is shown of the log of a process that did not start.
-const LOG_TAIL: usize = 1_000;
-
-/// The limits stay on, so that their cost is in the figures, but one address is the whole crowd.
-const RATES: [(&str, &str); 3] = [
-    ("STAMPEDE_RATE_BUYER", "10000/1"),
-    ("STAMPEDE_RATE_ADDRESS", "10000000/1"),
-    ("STAMPEDE_RATE_SHOW", "10000000/1"),
-];
-
-/// What belongs to one process only, or to another database.
-const NOT_INHERITED: [&str; 4] = [
-    "STAMPEDE_LISTEN_DATABASE_URL",
-    "STAMPEDE_METRICS_LISTEN",
-    "STAMPEDE_TRUSTED_PROXIES",
-    "STAMPEDE_BUYER_PUBLIC_KEY",
-];
 
 /// A server of the flood's own. [`OwnServer::stop`] it; when dropped, its processes are killed.
 pub struct OwnServer {
+    /// Of the API; the same after it was killed.
     pub url: String,
     pub operator_key: String,
     pub buyer_secret: String,
@@ -53,7 +30,7 @@ pub struct OwnServer {
     // In the order in which they end when dropped.
     processes: Vec<Process>,
     database: Database,
-    folder: PathBuf,
+    folder: Folder,
 }
 
 /// Where the rows are, and what to remove afterwards.
@@ -61,34 +38,27 @@ enum Database {
     Embedded(Box<Postgres>),
     /// A fresh one on somebody's server.
     Fresh,
+    /// It was embedded, and did not come back.
+    Gone,
 }
 
-/// A part of the server, ready.
-struct Process {
-    name: String,
-    child: Child,
-    /// Kept open: a process whose output is closed might end.
-    _stdout: Lines<BufReader<ChildStdout>>,
+/// The logs and the embedded database; removed when dropped, unless it is to be kept.
+struct Folder {
+    path: PathBuf,
+    keep: bool,
 }
 
-/// What all the processes get.
-struct Launcher<'a> {
-    folder: &'a Path,
-    database_url: &'a str,
-    buyer_secret: &'a str,
-}
+const API: &str = "api";
 
 impl OwnServer {
     pub async fn start(args: &ServerArgs) -> anyhow::Result<OwnServer> {
         ensure!(args.workers > 0, "a server needs at least one worker");
-        let folder = std::env::temp_dir().join(format!("stampede-flood-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)
-            .with_context(|| format!("creating {}", folder.display()))?;
+        let folder = Folder::create(args.keep)?;
         let (database, database_url) = match &args.database_url {
             Some(url) => (Database::Fresh, create_database(url).await?),
             None => {
-                let postgres =
-                    Postgres::start(&folder.join("postgres"), Durability::Durable).await?;
+                let data = folder.path.join("postgres");
+                let postgres = Postgres::start(&data, Durability::Durable).await?;
                 let url = postgres.url("stampede");
                 PostgresDatabase::create_database(&url)
                     .await
@@ -97,7 +67,7 @@ impl OwnServer {
             }
         };
         let mut server = OwnServer {
-            url: String::new(),
+            url: "http://127.0.0.1:0".to_owned(),
             operator_key: String::new(),
             buyer_secret: secret(),
             database_url,
@@ -117,153 +87,126 @@ impl OwnServer {
     }
 
     async fn start_processes(&mut self, workers: usize) -> anyhow::Result<()> {
-        let launcher = Launcher {
-            folder: &self.folder,
-            database_url: &self.database_url,
-            buyer_secret: &self.buyer_secret,
-        };
+        let launcher = self.launcher();
         launcher.run(&["migrate"]).await?;
         let key = launcher
             .run(&["api-key", "--role", "admin", "--name", "flood"])
             .await?;
         self.operator_key = key.trim().to_owned();
-        let (api, ready) = launcher
-            .start("api", &["api", "--listen", "127.0.0.1:0"], "listening on ")
-            .await?;
-        self.url = ready;
+        let api = self.start_process(API).await?;
         self.processes.push(api);
         for number in 1..=workers {
-            let name = format!("worker-{number}");
-            let (worker, _) = launcher.start(&name, &["worker"], "working").await?;
+            let worker = self.start_process(&format!("worker-{number}")).await?;
             self.processes.push(worker);
         }
         Ok(())
     }
 
-    /// Returns when one of the processes has ended, which none should; with the end of its log.
-    pub async fn failure(&mut self) -> anyhow::Error {
-        let folder = self.folder.clone();
-        let ends = self
+    async fn start_process(&mut self, name: &str) -> anyhow::Result<Process> {
+        if name == API {
+            let address = self.url.trim_start_matches("http://");
+            let (api, url) = self
+                .launcher()
+                .start(name, &["api", "--listen", address], "listening on ")
+                .await?;
+            self.url = url;
+            return Ok(api);
+        }
+        let (worker, _) = self.launcher().start(name, &["worker"], "working").await?;
+        Ok(worker)
+    }
+
+    fn launcher(&self) -> Launcher<'_> {
+        Launcher {
+            folder: &self.folder.path,
+            database_url: &self.database_url,
+            buyer_secret: &self.buyer_secret,
+        }
+    }
+
+    /// Watches the processes, and if `kill_every` says so, kills them and an embedded database in
+    /// turn and starts them again. Returns when one has ended by itself or does not come back.
+    pub async fn watch(&mut self, kill_every: Option<Duration>) -> anyhow::Error {
+        let mut victims = (0..=self.processes.len()).cycle();
+        loop {
+            let pause = kill_every.unwrap_or(Duration::MAX);
+            if let Ok(failure) = tokio::time::timeout(pause, self.failure()).await {
+                return failure;
+            }
+            let victim = victims.next().unwrap_or_default();
+            if let Err(error) = self.kill_and_start(victim).await {
+                return error;
+            }
+        }
+    }
+
+    /// When one of the processes has ended, which none should; with the end of its log.
+    async fn failure(&mut self) -> anyhow::Error {
+        let failures = self
             .processes
             .iter_mut()
-            .map(|process| Box::pin(async { (process.name.clone(), process.child.wait().await) }));
-        let ((name, status), ..) = futures::future::select_all(ends).await;
-        let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
-        anyhow::anyhow!(
-            "stampede {name} ended ({status}): {}",
-            log_tail(&log_path(&folder, &name))
-        )
+            .map(|process| Box::pin(process.failure()));
+        futures::future::select_all(failures).await.0
+    }
+
+    /// The process with this index, or the database.
+    async fn kill_and_start(&mut self, victim: usize) -> anyhow::Result<()> {
+        if let Some(process) = self.processes.get_mut(victim) {
+            process.kill().await?;
+            let name = process.name.clone();
+            self.processes[victim] = self.start_process(&name).await?;
+            return Ok(());
+        }
+        self.database = match std::mem::replace(&mut self.database, Database::Gone) {
+            Database::Embedded(postgres) => {
+                Database::Embedded(Box::new(postgres.crash_and_restart().await?))
+            }
+            other => other,
+        };
+        Ok(())
     }
 
     /// Kills the processes, and removes the database and the logs unless they are to be kept.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         for process in &mut self.processes {
-            process
-                .child
-                .kill()
-                .await
-                .with_context(|| format!("killing {}", process.name))?;
+            process.kill().await?;
         }
-        let mut data = None;
         match self.database {
             Database::Embedded(postgres) => {
-                data = Some(postgres.data().to_owned());
+                let data = postgres.data().to_owned();
                 postgres.stop().await?;
+                if self.keep {
+                    eprintln!("kept: the database in {}", data.display());
+                } else {
+                    remove(&data)?;
+                }
             }
-            Database::Fresh if self.keep => {}
+            Database::Fresh if self.keep => eprintln!("kept: {}", self.database_url),
             Database::Fresh => PostgresDatabase::force_drop_database(&self.database_url)
                 .await
                 .context("dropping the flood's database")?,
+            Database::Gone => {}
         }
         if self.keep {
-            eprintln!(
-                "kept: {} and {}",
-                self.folder.display(),
-                data.map_or(self.database_url, |data| data.display().to_string())
-            );
-            return Ok(());
+            eprintln!("kept: the logs in {}", self.folder.path.display());
         }
-        if let Some(data) = data {
-            remove(&data)?;
-        }
-        remove(&self.folder)
+        Ok(())
     }
 }
 
-impl Launcher<'_> {
-    fn command(&self, arguments: &[&str]) -> anyhow::Result<Command> {
-        let program = std::env::current_exe().context("looking for this program's file")?;
-        let mut command = Command::new(program);
-        command.args(arguments).envs(RATES);
-        command.env("DATABASE_URL", self.database_url);
-        command.env("STAMPEDE_BUYER_SECRET", self.buyer_secret);
-        for name in NOT_INHERITED {
-            command.env_remove(name);
-        }
-        if std::env::var_os("STAMPEDE_LOG").is_none() {
-            command.env("STAMPEDE_LOG", "warn");
-        }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true);
-        Ok(command)
+impl Folder {
+    fn create(keep: bool) -> anyhow::Result<Folder> {
+        let path = std::env::temp_dir().join(format!("stampede-flood-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(Folder { path, keep })
     }
+}
 
-    /// Runs to the end; gives the output.
-    async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
-        let name = arguments.join(" ");
-        let output = self
-            .command(arguments)?
-            .stderr(Stdio::piped())
-            .output()
-            .await;
-        let output = output.with_context(|| format!("running stampede {name}"))?;
-        let errors = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "stampede {name}: {}",
-            errors.trim()
-        );
-        String::from_utf8(output.stdout).with_context(|| format!("reading from stampede {name}"))
-    }
-
-    /// Starts, and waits for the line that says that it is ready; gives what follows `ready` in it.
-    async fn start(
-        &self,
-        name: &str,
-        arguments: &[&str],
-        ready: &str,
-    ) -> anyhow::Result<(Process, String)> {
-        let log = log_path(self.folder, name);
-        let stderr = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
-        let child = self.command(arguments)?.stderr(stderr).spawn();
-        let mut child = child.with_context(|| format!("starting stampede {name}"))?;
-        let stdout = child.stdout.take().context("its output is piped")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let told = tokio::time::timeout(READY_TIMEOUT, async {
-            while let Some(line) = lines.next_line().await? {
-                if let Some(rest) = line.strip_prefix(ready) {
-                    return Ok(Some(rest.to_owned()));
-                }
-            }
-            std::io::Result::Ok(None)
-        })
-        .await;
-        match told {
-            Ok(Ok(Some(told))) => {
-                let process = Process {
-                    name: name.to_owned(),
-                    child,
-                    _stdout: lines,
-                };
-                Ok((process, told))
-            }
-            Ok(_) => bail!("stampede {name} did not start: {}", log_tail(&log)),
-            Err(_) => bail!(
-                "stampede {name} is not ready after {READY_TIMEOUT:?}: {}",
-                log_tail(&log)
-            ),
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What cannot be removed from a temporary folder is the system's to remove.
+            let _ = remove(&self.path);
         }
     }
 }
@@ -293,24 +236,6 @@ fn secret() -> String {
     (0..4)
         .map(|_| format!("{:016x}", dice.random::<u64>()))
         .collect()
-}
-
-fn log_path(folder: &Path, name: &str) -> PathBuf {
-    folder.join(format!("{name}.log"))
-}
-
-fn log_tail(log: &Path) -> String {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let from = text.len().saturating_sub(LOG_TAIL);
-    let from = (from..=text.len())
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(from);
-    let tail = text[from..].trim();
-    if tail.is_empty() {
-        "it said nothing".to_owned()
-    } else {
-        tail.to_owned()
-    }
 }
 
 fn remove(folder: &Path) -> anyhow::Result<()> {

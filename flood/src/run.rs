@@ -24,6 +24,7 @@ use crate::{
     calls::{Calls, Minter, bearer, operator_call, refusal_code},
     checker,
     client::{Answer, Pool, Target},
+    comparison,
     figures::{Counters, Record},
     hall::{self, Hall},
     line::Line,
@@ -234,7 +235,7 @@ async fn check_rows(
         .context("checking the rows")?;
     let plan = &crowd.plan;
     let want = |index| Want::draw(plan.seed, index, &plan.habits, &crowd.hall);
-    let comparison = checker::compare(
+    let comparison = comparison::compare(
         db,
         show_id,
         &crowd.hall,

@@ -4,10 +4,7 @@ use super::{
     chart::{Chart, Line},
     numbers::{count, model, ms, rate, sum, tally},
 };
-use crate::{
-    figures::Percentiles,
-    summary::{Point, Summary},
-};
+use crate::{figures::Percentiles, series::Point, summary::Summary};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
