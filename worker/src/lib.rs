@@ -27,6 +27,7 @@ const TURN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How a worker works.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Worker")]
+#[group(id = "worker")]
 pub struct Settings {
     /// Turns that this process takes at once, each of another show; each uses one connection
     #[arg(long, env = "STAMPEDE_CONCURRENCY", default_value_t = 4, value_name = "TURNS",
