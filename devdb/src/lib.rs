@@ -55,7 +55,8 @@ impl Postgres {
         let account = Account::pick()?;
         let cluster = Cluster::below(folder, account)?;
         let binaries = Binaries::find(&cluster.account, cluster.major()?).await?;
-        tracing::debug!(binaries = %binaries.folder.display(), "found PostgreSQL {}", binaries.major);
+        let data = cluster.data.display();
+        tracing::info!("starting PostgreSQL {} on {data}", binaries.major);
 
         // initdb takes seconds, and the runtime may be answering somebody else.
         let (cluster, binaries) = tokio::task::spawn_blocking(move || {

@@ -1,0 +1,136 @@
+//! Everything in one process, ready to be tried: database, demo hall, API and workers.
+
+mod folder;
+mod greeting;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context;
+use stampede_devdb::{Durability, Postgres};
+use stampede_shared::{
+    store::{Database, DatabaseSettings},
+    telemetry,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{demo, parts::announce, shutdown};
+use folder::Folder;
+
+/// How long connections may take to say goodbye.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, clap::Args)]
+#[group(id = "dev")]
+pub struct Settings {
+    /// The database, such as postgres://user:password@host/name [default: one of its own in the
+    /// data folder]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+
+    /// The database for LISTEN, past any transaction pooler [default: the database URL]
+    #[arg(
+        long,
+        env = "STAMPEDE_LISTEN_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    listen_database_url: Option<String>,
+
+    /// Where the database, the operator's key and the buyers' secret are kept
+    #[arg(
+        long,
+        env = "STAMPEDE_DATA_DIR",
+        default_value = ".stampede",
+        value_name = "FOLDER"
+    )]
+    data_dir: PathBuf,
+
+    #[command(flatten)]
+    api: stampede_api::Settings,
+
+    #[command(flatten)]
+    worker: stampede_worker::Settings,
+}
+
+/// Runs until a signal, then stops what it started, the database last.
+pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
+    let folder = Folder::open(&settings.data_dir)?;
+    let secret = match settings.api.buyer_secret.take() {
+        Some(secret) => secret,
+        None => folder.buyer_secret()?,
+    };
+    settings.api.buyer_secret = Some(secret);
+
+    let postgres = match settings.database_url {
+        Some(_) => None,
+        None => Some(Postgres::start(folder.path(), Durability::Durable).await?),
+    };
+    let shutdown = shutdown::on_signal()?;
+    let database_url = match (&postgres, settings.database_url.take()) {
+        (Some(postgres), _) => postgres.url("postgres"),
+        (None, url) => url.unwrap_or_default(),
+    };
+    let database = DatabaseSettings {
+        database_url,
+        // The database of its own has no pooler, and the setting is for another.
+        listen_database_url: settings
+            .listen_database_url
+            .take()
+            .filter(|_| postgres.is_none()),
+    };
+    let result = serve(settings, &database, &folder, shutdown).await;
+    if let Some(postgres) = postgres {
+        postgres.stop().await.context("stopping the database")?;
+    }
+    result
+}
+
+async fn serve(
+    settings: Settings,
+    database: &DatabaseSettings,
+    folder: &Folder,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let metrics = telemetry::metrics()?;
+    let Settings { api, worker, .. } = settings;
+    let secret = api
+        .buyer_secret
+        .clone()
+        .context("the buyer secret is gone")?;
+    // A pool for each, as in two processes: neither can starve the other.
+    let api_database =
+        Database::connect(database, api.api_database_connections, "stampede api").await?;
+    let worker_database =
+        Database::connect(database, worker.connections(), "stampede worker").await?;
+    let pools = [api_database.pool.clone(), worker_database.pool.clone()];
+    api_database.migrate().await?;
+    demo::create_if_empty(&api_database).await?;
+    let operator_key = folder.operator_key(&api_database).await?;
+
+    let server = stampede_api::Server::bind(api, api_database.clone(), metrics).await?;
+    let url = format!("http://{}", server.address());
+    announce(&format!("listening on {url}"));
+    announce(&greeting::text(&api_database, &url, &operator_key, &secret).await?);
+
+    // The API goes first: while it answers who still waits, the workers decide.
+    let worker_shutdown = CancellationToken::new();
+    let worker = tokio::spawn(stampede_worker::run(
+        worker,
+        worker_database,
+        worker_shutdown.clone().cancelled_owned(),
+    ));
+    let watched = shutdown.clone();
+    let watch = tokio::spawn(async move {
+        let result = worker.await;
+        watched.cancel();
+        result
+    });
+    let served = server.run(shutdown.clone().cancelled_owned()).await;
+    shutdown.cancel();
+    worker_shutdown.cancel();
+    watch
+        .await
+        .context("watching the worker")?
+        .context("the worker panicked")??;
+    served
+}
