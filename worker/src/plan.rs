@@ -43,7 +43,9 @@ impl Plan {
             if cancelled.binary_search(&request.position).is_ok() {
                 continue;
             }
-            fail::fail_point!("decide_request", request.buyer_id == "poison", |_| plan);
+            if request.buyer_id == "poison" {
+                fail::fail_point!("decide_request");
+            }
             match decide(inventory, totals, rules, request) {
                 Decision::Held { allocation, total } => {
                     let hold_id = Uuid::now_v7();
