@@ -54,17 +54,6 @@ pub async fn measure(database: &Database, log: Log, rounds: usize) -> Result<Fig
     Ok(figure)
 }
 
-/// Decides a second log of the same show, when nothing is left in it.
-pub async fn measure_sold_out(database: &Database, log: Log, rounds: usize) -> Result<Figure> {
-    let everything = Log {
-        asks: Asks::BestAvailable,
-        sections: 1,
-        seats_per_section: 50,
-        ..log
-    };
-    measure(database, everything, rounds).await
-}
-
 async fn prepare(database: &Database, log: Log) -> Result<Uuid> {
     let show_id = create_show(database, log.sections, log.seats_per_section).await?;
     let Log {
@@ -85,7 +74,8 @@ async fn prepare(database: &Database, log: Log) -> Result<Uuid> {
     Ok(show_id)
 }
 
-async fn decide_all(database: &Database, show_id: Uuid) -> Result<()> {
+/// Takes turns until nothing is left to decide.
+pub async fn decide_all(database: &Database, show_id: Uuid) -> Result<()> {
     let turns = TurnTaker::new(database.clone());
     loop {
         match turns.decide(show_id, TURN_SIZE).await? {

@@ -1,5 +1,9 @@
 //! What was measured: medians over rounds, and ratios within one run.
 
+use std::time::Duration;
+
+use anyhow::Result;
+use hdrhistogram::Histogram;
 use serde::Serialize;
 
 /// The product's rate, and the bare limit beside it where there is one.
@@ -38,6 +42,47 @@ impl Figure {
             per_s,
             limit_per_s,
             ratio: limit_per_s.map(|limit| per_s / limit),
+        }
+    }
+}
+
+/// Latencies, to three digits.
+#[derive(Debug)]
+pub struct Latencies(Histogram<u64>);
+
+impl Default for Latencies {
+    fn default() -> Latencies {
+        Latencies(Histogram::new(3).expect("three digits are a valid precision"))
+    }
+}
+
+/// Latencies as they are reported, in milliseconds.
+#[derive(Debug, Clone, Serialize)]
+pub struct LatencySummary {
+    pub p50: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Latencies {
+    pub fn record(&mut self, latency: Duration) -> Result<()> {
+        Ok(self.0.record(latency.as_micros() as u64)?)
+    }
+
+    pub fn add(&mut self, other: &Latencies) -> Result<()> {
+        Ok(self.0.add(&other.0)?)
+    }
+
+    pub fn count(&self) -> u64 {
+        self.0.len()
+    }
+
+    pub fn summary(&self) -> LatencySummary {
+        let ms = |micros: u64| micros as f64 / 1000.0;
+        LatencySummary {
+            p50: ms(self.0.value_at_quantile(0.5)),
+            p99: ms(self.0.value_at_quantile(0.99)),
+            max: ms(self.0.max()),
         }
     }
 }

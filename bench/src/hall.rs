@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use stampede_shared::{
     domain::{
         SeatNo,
+        sale::SaleState,
         seat_map::{Seat, SeatMap, Section, SectionKind},
         wish::{Adjacent, Wish},
     },
@@ -38,6 +39,22 @@ pub async fn create_show(database: &Database, sections: usize, seats: usize) -> 
     shows::create(&mut tx, &show, Utc::now()).await?;
     tx.commit().await?;
     Ok(show_id)
+}
+
+/// Stops deciding; what is submitted waits.
+pub async fn pause(database: &Database, show_id: Uuid) -> Result<()> {
+    set_sale(database, show_id, SaleState::Paused).await
+}
+
+/// Decides again.
+pub async fn resume(database: &Database, show_id: Uuid) -> Result<()> {
+    set_sale(database, show_id, SaleState::Open).await
+}
+
+async fn set_sale(database: &Database, show_id: Uuid, state: SaleState) -> Result<()> {
+    let mut tx = database.begin().await?;
+    show_intake::set_sale(&mut tx, show_id, state, None).await?;
+    Ok(tx.commit().await?)
 }
 
 fn seat_map(sections: usize, seats: usize) -> SeatMap {

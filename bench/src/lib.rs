@@ -1,50 +1,138 @@
 //! The benchmark: the product's own path beside the bare limit, in one run on one database.
+//!
+//! Machines differ and are shared, so the ratios are what counts: product and limit take turns in the
+//! same run, and medians are compared.
 
+mod accept;
+mod answer;
+mod bare_server;
 mod decide;
 mod figures;
 mod hall;
+mod product;
+mod report;
 
-use stampede_shared::store::Database;
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-pub async fn try_decide(database: &Database) -> anyhow::Result<()> {
-    use decide::Log;
-    use hall::Asks;
-    let rounds = 3;
-    let log = Log {
-        asks: Asks::NamedSeats,
-        sections: 5,
-        seats_per_section: 2000,
-        requests: 100_000,
+use anyhow::{Context, Result};
+use stampede_flood::scratch::ScratchDatabase;
+use stampede_shared::store::{Database, DatabaseSettings};
+
+use crate::{decide::Log, hall::Asks, product::Product, report::Report};
+
+/// The product's API and the turns share these.
+const CONNECTIONS: u32 = 12;
+
+/// What is measured, and where to.
+#[derive(Debug, clap::Args)]
+pub struct BenchArgs {
+    /// Measure in a new database on this server [default: an embedded one]
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    database_url: Option<String>,
+
+    /// How often product and limit take turns; medians are reported
+    #[arg(long, default_value_t = 3, value_name = "ROUNDS",
+        value_parser = clap::value_parser!(u8).range(1..=25))]
+    rounds: u8,
+
+    /// Requests in the log that is decided
+    #[arg(long, default_value_t = 100_000, value_name = "REQUESTS",
+        value_parser = clap::value_parser!(u32).range(1_000..=2_000_000))]
+    requests: u32,
+
+    /// Long-polls that wait at once; each takes two open files
+    #[arg(long, default_value_t = 4_000, value_name = "COUNT",
+        value_parser = clap::value_parser!(u32).range(1..=9_000))]
+    waiters: u32,
+
+    /// Also decide a backlog of ten times as many requests, to see that its length costs nothing
+    #[arg(long)]
+    backlog: bool,
+
+    /// Write the figures to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Measures everything and prints a table.
+pub async fn bench(args: BenchArgs) -> Result<ExitCode> {
+    let scratch = ScratchDatabase::create(args.database_url.as_deref(), "stampede_bench").await?;
+    let settings = DatabaseSettings {
+        database_url: scratch.url.clone(),
+        listen_database_url: None,
     };
-    println!(
-        "decide {:?}",
-        decide::measure(database, log, rounds).await?.summary()
-    );
-    println!(
-        "sold out {:?}",
-        decide::measure_sold_out(database, log, rounds)
-            .await?
-            .summary()
-    );
-    let log = Log {
+    let measured = measure(&args, &settings).await;
+    scratch.remove().await?;
+    let report = measured?;
+    print!("{}", report.table());
+    if let Some(path) = &args.json {
+        let json = serde_json::to_string_pretty(&report)?;
+        std::fs::write(path, json).with_context(|| format!("writing {}", path.display()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn measure(args: &BenchArgs, settings: &DatabaseSettings) -> Result<Report> {
+    let database = Database::connect(settings, CONNECTIONS, "stampede bench").await?;
+    database.migrate().await?;
+    let rounds = usize::from(args.rounds);
+    let requests = args.requests as usize;
+
+    eprintln!("accept: {} connections", accept::CONNECTIONS);
+    let product = Product::start(database.clone()).await?;
+    let accept = accept::measure(&database, &product, rounds, Duration::from_secs(5)).await?;
+
+    eprintln!("answer: {} long-polls", args.waiters);
+    let answer = answer::measure(&database, &product, rounds, args.waiters as usize).await?;
+    drop(product);
+
+    // Ten requests for each seat; for best available, as many seats as are asked for.
+    let contested = Log {
+        asks: Asks::NamedSeats,
+        sections: (requests / 20_000).max(1),
+        seats_per_section: 2_000,
+        requests,
+    };
+    eprintln!("decide: {requests} requests");
+    let decide = decide::measure(&database, contested, rounds).await?;
+    let sold_out = Log {
+        sections: 1,
+        seats_per_section: 50,
+        ..contested
+    };
+    let sold_out = decide::measure(&database, sold_out, rounds).await?;
+    let best = Log {
         asks: Asks::BestAvailable,
         sections: 10,
-        seats_per_section: 2000,
+        seats_per_section: 2_000,
         requests: 8_000,
     };
-    println!(
-        "best {:?}",
-        decide::measure(database, log, rounds).await?.summary()
-    );
-    let log = Log {
-        asks: Asks::NamedSeats,
-        sections: 10,
-        seats_per_section: 2000,
-        requests: 8_000,
+    let best_available = decide::measure(&database, best, rounds).await?;
+    let backlog = if args.backlog {
+        let short = Log {
+            requests: requests / 10,
+            ..contested
+        };
+        let long = Log {
+            requests: requests * 10,
+            ..contested
+        };
+        Some((
+            decide::measure(&database, short, rounds).await?.summary(),
+            decide::measure(&database, long, 1).await?.summary(),
+        ))
+    } else {
+        None
     };
-    println!(
-        "named mostly win {:?}",
-        decide::measure(database, log, rounds).await?.summary()
-    );
-    Ok(())
+    Ok(Report {
+        accept: accept.figure.summary(),
+        accept_ms: accept.latencies.summary(),
+        accept_alone_ms: accept.alone.summary(),
+        decide: decide.summary(),
+        decide_sold_out: sold_out.summary(),
+        best_available: best_available.summary(),
+        answer: answer.summary(),
+        backlog_short: backlog.as_ref().map(|(short, _)| short.clone()),
+        backlog_long: backlog.map(|(_, long)| long),
+    })
 }

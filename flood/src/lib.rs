@@ -21,6 +21,7 @@ pub mod plan;
 mod progress;
 pub mod report;
 pub mod run;
+pub mod scratch;
 pub mod series;
 pub mod summary;
 pub mod wants;

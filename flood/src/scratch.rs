@@ -1,0 +1,85 @@
+//! A database for one run of a load test or a benchmark: new, durable, and gone afterwards.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use sqlx::{
+    ConnectOptions, Postgres as PostgresDatabase, migrate::MigrateDatabase,
+    postgres::PgConnectOptions,
+};
+use stampede_devdb::{Durability, Postgres};
+
+/// An empty database, on an embedded server of its own or beside a given one.
+#[derive(Debug)]
+pub struct ScratchDatabase {
+    pub url: String,
+    server: Option<Postgres>,
+}
+
+impl ScratchDatabase {
+    /// Creates `<name>_<process id>` on the server of `url`, or on a server of its own.
+    pub async fn create(url: Option<&str>, name: &str) -> Result<ScratchDatabase> {
+        let name = format!("{name}_{}", std::process::id());
+        match url {
+            Some(url) => {
+                let options: PgConnectOptions =
+                    url.parse().context("the database URL is malformed")?;
+                let url = options.database(&name).to_url_lossy().to_string();
+                create(&url).await?;
+                Ok(ScratchDatabase { url, server: None })
+            }
+            None => {
+                let folder = folder(&name);
+                let server = Postgres::start(&folder, Durability::Durable).await?;
+                let url = server.url(&name);
+                create(&url).await?;
+                Ok(ScratchDatabase {
+                    url,
+                    server: Some(server),
+                })
+            }
+        }
+    }
+
+    /// Ends the server of its own, if it has one, as a power cut would, and starts it again.
+    pub async fn crash_and_restart(&mut self) -> Result<()> {
+        if let Some(server) = self.server.take() {
+            self.server = Some(server.crash_and_restart().await?);
+        }
+        Ok(())
+    }
+
+    /// Removes the database, with its server if that is its own.
+    pub async fn remove(self) -> Result<()> {
+        let Some(server) = self.server else {
+            return PostgresDatabase::force_drop_database(&self.url)
+                .await
+                .context("dropping the database of this run");
+        };
+        let data = server.data().to_owned();
+        server.stop().await?;
+        // What cannot be removed from a temporary folder is the system's to remove.
+        std::fs::remove_dir_all(data).ok();
+        Ok(())
+    }
+
+    /// Leaves everything for a look, and says where it is.
+    pub async fn keep(self) -> Result<String> {
+        let Some(server) = self.server else {
+            return Ok(self.url);
+        };
+        let data = server.data().display().to_string();
+        server.stop().await?;
+        Ok(data)
+    }
+}
+
+async fn create(url: &str) -> Result<()> {
+    PostgresDatabase::create_database(url)
+        .await
+        .context("creating a database; check DATABASE_URL")
+}
+
+fn folder(name: &str) -> PathBuf {
+    std::env::temp_dir().join(format!("stampede-{name}"))
+}
