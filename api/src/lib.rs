@@ -24,6 +24,7 @@ mod seat_board;
 mod server;
 mod settings;
 mod show_body;
+mod show_view;
 mod submission;
 mod waiters;
 mod watermarks;

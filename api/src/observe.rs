@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     panic::AssertUnwindSafe,
-    sync::{Arc, RwLock},
+    sync::{Arc, OnceLock, RwLock},
     time::Instant,
 };
 
@@ -19,7 +19,10 @@ use metrics::{Histogram, histogram};
 use tracing::{Instrument, info_span};
 use uuid::Uuid;
 
-use crate::error::{Problem, write_problem};
+use crate::error::{Code, Problem, write_problem};
+
+/// The most bytes in the URL and the headers of a request.
+const HEAD_MAX: usize = 16 * 1024;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -31,16 +34,24 @@ pub struct Durations {
 
 type ByMethod = HashMap<&'static str, Arc<ByStatusClass>>;
 
-/// 1xx to 5xx.
-type ByStatusClass = [Histogram; 5];
+/// 1xx to 5xx, made when there is something to count.
+type ByStatusClass = [OnceLock<Histogram>; 5];
+
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 impl Durations {
     fn record(&self, route: &str, method: &'static str, status: u16, started: Instant) {
         let class = usize::from(status / 100).clamp(1, 5) - 1;
-        let histograms = self
+        let by_class = self
             .find(route, method)
             .unwrap_or_else(|| self.create(route, method));
-        histograms[class].record(started.elapsed().as_secs_f64());
+        let histogram = by_class[class].get_or_init(|| {
+            histogram!(
+                "stampede_http_request_duration_seconds",
+                "route" => route.to_owned(), "method" => method, "status" => STATUS_CLASSES[class],
+            )
+        });
+        histogram.record(started.elapsed().as_secs_f64());
     }
 
     fn find(&self, route: &str, method: &'static str) -> Option<Arc<ByStatusClass>> {
@@ -49,17 +60,11 @@ impl Durations {
     }
 
     fn create(&self, route: &str, method: &'static str) -> Arc<ByStatusClass> {
-        let histograms = Arc::new(["1xx", "2xx", "3xx", "4xx", "5xx"].map(|status| {
-            histogram!(
-                "stampede_http_request_duration_seconds",
-                "route" => route.to_owned(), "method" => method, "status" => status,
-            )
-        }));
-        if let Ok(mut by_route) = self.by_route.write() {
-            let by_method = by_route.entry(route.to_owned()).or_default();
-            by_method.insert(method, histograms.clone());
-        }
-        histograms
+        let Ok(mut by_route) = self.by_route.write() else {
+            return Arc::default();
+        };
+        let by_method = by_route.entry(route.to_owned()).or_default();
+        Arc::clone(by_method.entry(method).or_default())
     }
 }
 
@@ -77,7 +82,7 @@ pub async fn observe(
     let show_id = show_id(request.uri().path());
     let span = info_span!("request", %request_id, method, route, show.id = show_id);
 
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = AssertUnwindSafe(answer(request, next)).catch_unwind();
     let response = answer
         .instrument(span.clone())
         .await
@@ -89,6 +94,22 @@ pub async fn observe(
     }
     durations.record(route, method, response.status().as_u16(), started);
     response
+}
+
+async fn answer(request: Request, next: Next) -> Response {
+    if head_size(&request) > HEAD_MAX {
+        let detail = "the URL and the headers together are too long";
+        return Problem::new(Code::HeadersTooLarge, detail).into_response();
+    }
+    next.run(request).await
+}
+
+fn head_size(request: &Request) -> usize {
+    let uri = request.uri();
+    let url = uri.path().len() + uri.query().map_or(0, str::len);
+    let headers = request.headers().iter();
+    let headers = headers.map(|(name, value)| name.as_str().len() + value.len());
+    url + headers.sum::<usize>()
 }
 
 /// A client may invent methods; the metrics know these.

@@ -177,8 +177,8 @@ pub fn etag(state: &'static str) -> HeaderValue {
     HeaderValue::try_from(format!("W/\"{state}\"")).expect("a state is a word")
 }
 
-/// Rounded up, as `Retry-After` and estimates are told.
-pub fn whole_seconds(duration: Duration) -> u64 {
+/// Rounded up: an estimate errs on the long side.
+fn whole_seconds(duration: Duration) -> u64 {
     duration.as_millis().div_ceil(1_000) as u64
 }
 

@@ -1,11 +1,15 @@
 //! The route table: every URL of the API on one screen. `/docs` shows the same to a reader.
 
 mod api_keys;
+mod availability;
 mod buyers;
 mod health;
 mod holds;
 mod operator_shows;
+mod public;
+mod queue;
 mod requests;
+mod seats;
 mod shows;
 
 use std::sync::Arc;
@@ -43,9 +47,9 @@ fn table() -> OpenApiRouter<SharedApp> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(shows::list_shows))               // GET    /v1/shows
         .routes(routes!(shows::get_show))                 // GET    /v1/shows/{show_id}
-        .routes(routes!(shows::get_availability))         // GET    /v1/shows/{show_id}/availability
-        .routes(routes!(shows::list_seats))               // GET    /v1/shows/{show_id}/seats
-        .routes(routes!(shows::get_queue))                // GET    /v1/shows/{show_id}/queue
+        .routes(routes!(availability::get_availability))  // GET    /v1/shows/{show_id}/availability
+        .routes(routes!(seats::list_seats))               // GET    /v1/shows/{show_id}/seats
+        .routes(routes!(queue::get_queue))                // GET    /v1/shows/{show_id}/queue
         .routes(routes!(requests::create_booking_request, // POST   /v1/shows/{show_id}/requests
                         requests::list_booking_requests)) // GET    /v1/shows/{show_id}/requests
         .routes(routes!(requests::get_booking_request,    // GET    /v1/shows/{show_id}/requests/{request_id}

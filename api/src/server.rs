@@ -28,8 +28,9 @@ use crate::{
     settings::Settings,
 };
 
-/// The most bytes in the head of a request.
-const HEAD_MAX: usize = 16 * 1024;
+/// The most bytes that are read ahead. A head beyond the limit of 16 KB that fits in here is refused
+/// with a problem; one that does not, with a bare 431.
+const READ_AHEAD_MAX: usize = 64 * 1024;
 
 /// The pause after a connection could not be accepted: file descriptors may have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -108,7 +109,7 @@ fn http(settings: &Settings) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout())
-        .max_buf_size(HEAD_MAX)
+        .max_buf_size(READ_AHEAD_MAX)
         .pipeline_flush(true);
     http
 }

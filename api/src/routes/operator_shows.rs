@@ -20,12 +20,16 @@ use stampede_shared::{
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::shows::{PageParameters, ShowList, ShowView, page_of_shows};
+use super::{
+    public::watermark,
+    shows::{PageParameters, ShowList, page_of_shows},
+};
 use crate::{
     app::SharedApp,
     error::{Code, Problem},
     extract::{JsonBody, Operator, Path, Query, Viewer},
     show_body::{ShowBody, check_text},
+    show_view::ShowView,
 };
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
@@ -69,7 +73,7 @@ async fn insert(database: &Database, show: &NewShow) -> sqlx::Result<()> {
 async fn view(app: &SharedApp, show_id: Uuid) -> Result<ShowView, Problem> {
     let show = app.catalog.show(show_id).await?;
     app.watermarks.forget(show_id);
-    let watermark = super::shows::watermark(app, show_id).await?;
+    let watermark = watermark(app, show_id).await?;
     Ok(ShowView::new(&show, &watermark.sale, Utc::now()))
 }
 

@@ -1,0 +1,90 @@
+//! A show as anyone may see it.
+
+use axum::http::HeaderValue;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use stampede_shared::{
+    domain::sale::{Sale, SaleState},
+    store::shows::Show,
+};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::{extract::etag_of, submission::Money};
+
+/// A show.
+#[derive(Serialize, ToSchema)]
+pub struct ShowView {
+    id: Uuid,
+    name: String,
+    currency: String,
+    /// The most seats and places that one buyer can have.
+    buyer_limit: i32,
+    /// How long seats are kept for a buyer.
+    hold_seconds: i32,
+    opens_at: Option<DateTime<Utc>>,
+    closes_at: Option<DateTime<Utc>>,
+    sale: SaleView,
+    sections: Vec<SectionView>,
+    server_time: DateTime<Utc>,
+}
+
+/// Whether requests are accepted and decided.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SaleView {
+    #[schema(value_type = String, example = "open")]
+    state: SaleState,
+    /// What the operator tells the buyers.
+    reason: Option<String>,
+}
+
+/// A part of the hall with one price.
+#[derive(Serialize, ToSchema)]
+pub struct SectionView {
+    name: String,
+    #[schema(example = "seated")]
+    kind: &'static str,
+    /// All-in, for each seat or place.
+    price: Money,
+    capacity: i32,
+}
+
+impl ShowView {
+    pub fn new(show: &Show, sale: &Sale, now: DateTime<Utc>) -> ShowView {
+        let sections = show.sections.iter().map(|section| SectionView {
+            name: section.name.clone(),
+            kind: section.kind.as_str(),
+            price: Money {
+                amount: section.price,
+                currency: show.currency.clone(),
+            },
+            capacity: section.capacity,
+        });
+        ShowView {
+            id: show.show_id,
+            name: show.name.clone(),
+            currency: show.currency.clone(),
+            buyer_limit: show.buyer_limit,
+            hold_seconds: show.hold_seconds,
+            opens_at: show.opens_at,
+            closes_at: show.closes_at,
+            sale: SaleView::new(sale, now),
+            sections: sections.collect(),
+            server_time: now,
+        }
+    }
+
+    /// The same show in the same state of sale.
+    pub fn etag(&self) -> HeaderValue {
+        etag_of(&(self.id, &self.sale))
+    }
+}
+
+impl SaleView {
+    pub fn new(sale: &Sale, now: DateTime<Utc>) -> SaleView {
+        SaleView {
+            state: sale.state_at(now),
+            reason: sale.reason.clone(),
+        }
+    }
+}
