@@ -1,1 +1,10 @@
+//! Whole-system tests: the real binary, a real Postgres, real HTTP.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it means with unwrap")]
+
+mod dev;
+mod harness;
+mod house;
+mod schema;
+mod start_up;
+mod statements;
