@@ -109,8 +109,7 @@ fn http(settings: &Settings) -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(settings.header_timeout())
-        .max_buf_size(READ_AHEAD_MAX)
-        .pipeline_flush(true);
+        .max_buf_size(READ_AHEAD_MAX);
     http
 }
 
