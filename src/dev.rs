@@ -113,24 +113,23 @@ async fn serve(
     announce(&greeting::text(&api_database, &url, &operator_key, &secret).await?);
 
     // The API goes first: while it answers who still waits, the workers decide.
-    let worker_shutdown = CancellationToken::new();
-    let worker = tokio::spawn(stampede_worker::run(
-        worker,
-        worker_database,
-        worker_shutdown.clone().cancelled_owned(),
-    ));
-    let watched = shutdown.clone();
-    let watch = tokio::spawn(async move {
-        let result = worker.await;
-        watched.cancel();
-        result
+    let workers_shutdown = CancellationToken::new();
+    let api_gone = workers_shutdown.clone();
+    let api_shutdown = shutdown.clone().cancelled_owned();
+    let api = tokio::spawn(async move {
+        let served = server.run(api_shutdown).await;
+        api_gone.cancel();
+        served
     });
-    let served = server.run(shutdown.clone().cancelled_owned()).await;
+    let worked = stampede_worker::run(worker, worker_database, workers_shutdown.cancelled_owned());
+    let worked = worked.await;
     shutdown.cancel();
-    worker_shutdown.cancel();
-    watch
-        .await
-        .context("watching the worker")?
-        .context("the worker panicked")??;
-    served
+    let served = api.await.context("the API panicked");
+    // Before the database goes: connections that it cuts would complain.
+    for pool in pools {
+        tokio::time::timeout(CLOSE_PATIENCE, pool.close())
+            .await
+            .ok();
+    }
+    worked.and(served?)
 }

@@ -2,7 +2,11 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, ensure};
+use http_body_util::Empty;
+use hyper::{Request, StatusCode, Uri, body::Bytes, client::conn::http1, header::HOST};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::timeout};
 
 /// A process that takes longer is not ready.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -25,23 +29,28 @@ pub struct Settings {
 
 /// Succeeds if the answer is a 2xx.
 pub async fn run(settings: &Settings) -> anyhow::Result<()> {
-    let url = settings
-        .url
-        .clone()
-        .unwrap_or_else(|| readiness_url(settings.listen));
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(PATIENCE)
-        .build()?;
-    let response = client
-        .get(&url)
-        .send()
-        .await
+    let url = settings.url.clone();
+    let url = url.unwrap_or_else(|| readiness_url(settings.listen));
+    let status = timeout(PATIENCE, ask(&url)).await;
+    let status = status
+        .with_context(|| format!("{url} does not answer"))?
         .with_context(|| format!("asking {url}"))?;
-    if !response.status().is_success() {
-        bail!("{url} answers {}", response.status());
-    }
+    ensure!(status.is_success(), "{url} answers {status}");
     Ok(())
+}
+
+async fn ask(url: &str) -> anyhow::Result<StatusCode> {
+    let uri: Uri = url.parse()?;
+    let authority = uri.authority().context("the URL names no host")?;
+    ensure!(uri.scheme_str() == Some("http"), "only http:// is asked");
+    let address = (authority.host(), authority.port_u16().unwrap_or(80));
+    let stream = TcpStream::connect(address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(connection);
+    let path = uri.path_and_query().map_or("/", |path| path.as_str());
+    let request = Request::get(path).header(HOST, authority.as_str());
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?);
+    Ok(response.await?.status())
 }
 
 /// Who listens on every address is asked on loopback.

@@ -43,6 +43,8 @@ enum Command {
     Migrate(DatabaseSettings),
     /// Sends a crowd of buyers and checks what became of each
     Flood(Box<stampede_flood::FloodArgs>),
+    /// Measures each part beside the bare limit of the database
+    Bench(stampede_bench::BenchArgs),
     /// Asks a running process whether it is ready; exit code 1 if not
     Healthcheck(healthcheck::Settings),
     /// Creates an operator's API key and prints it
@@ -72,6 +74,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(settings) => parts::run_worker(settings).await?,
         Command::Migrate(settings) => parts::migrate(&settings).await?,
         Command::Flood(arguments) => return stampede_flood::flood(*arguments).await,
+        Command::Bench(arguments) => return stampede_bench::bench(arguments).await,
         Command::Healthcheck(settings) => healthcheck::run(&settings).await?,
         Command::ApiKey(settings) => api_key::run(&settings).await?,
     }

@@ -1,0 +1,46 @@
+//! What a whole-system test stands on.
+//!
+//! A test is a function that is given an [`Arena`]: an empty, migrated database of its own, in which
+//! it starts `stampede` processes and talks to them. When it returns, what it left in the queue is
+//! decided, the invariants of every show are checked, and the database is dropped. A test that breaks
+//! them fails, whatever it asserted; a test that fails leaves its database for a look.
+
+mod arena;
+mod client;
+mod cluster;
+mod halls;
+mod invariants;
+mod process;
+
+use std::{future::Future, time::Duration};
+
+use tokio::time::Instant;
+
+#[expect(unused_imports, reason = "the tests of the other areas use them")]
+pub use self::{
+    arena::{Arena, run, run_with_own_postgres},
+    client::{Answer, Api, Buyer},
+    halls::{floor, seated, show},
+    process::{Process, binary},
+};
+
+/// Signs the buyers' tokens of all tests.
+pub const BUYER_SECRET: &str = "the secret of the tests, long enough";
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Waits until the condition holds; panics after `limit`. A condition is cheap and changes nothing.
+pub async fn eventually<Check>(limit: Duration, mut holds: impl FnMut() -> Check)
+where
+    Check: Future<Output = bool>,
+{
+    let deadline = Instant::now() + limit;
+    while !holds().await {
+        assert!(
+            Instant::now() < deadline,
+            "the condition does not hold after {limit:?}"
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
