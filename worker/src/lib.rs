@@ -2,6 +2,7 @@
 
 mod handler;
 mod inventories;
+mod lines;
 mod plan;
 mod sweep;
 mod turn;
@@ -81,6 +82,7 @@ pub async fn run(
         Duration::from_millis(settings.sweep_interval_ms),
     );
     let sweep = tokio::spawn(sweep.run(stop.clone()));
+    let lines = tokio::spawn(lines::watch(database.clone(), stop.clone()));
 
     info!(
         concurrency = settings.concurrency,
@@ -112,6 +114,7 @@ pub async fn run(
 
     stop.cancel();
     sweep.await.context("the sweep panicked")?;
+    lines.await.context("the watch of the lines panicked")?;
     result.context("the worker stopped")?;
     info!("worker stopped");
     Ok(())

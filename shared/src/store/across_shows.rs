@@ -64,3 +64,38 @@ pub async fn newest_shows(
     .fetch_all(pool)
     .await
 }
+
+/// A line in which somebody waits.
+#[derive(Debug, Clone)]
+pub struct Line {
+    pub show_id: Uuid,
+    /// Requests that wait.
+    pub depth: i64,
+    /// How long the first of them has waited.
+    pub head_age_s: f64,
+}
+
+/// The longest lines, at most `limit`.
+pub async fn longest_lines(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Line>> {
+    // One probe of the log for each of them.
+    sqlx::query_as!(
+        Line,
+        r#"select
+            line.show_id,
+            line.depth as "depth!",
+            extract(epoch from now() - head.accepted_at)::double precision as "head_age_s!"
+        from (
+            select p.show_id, p.decided_through, i.last_position - p.decided_through as depth
+            from show_progress p
+            join show_intake i on i.show_id = p.show_id
+            where i.last_position > p.decided_through
+            order by depth desc
+            limit $1
+        ) line
+        join booking_requests head
+            on head.show_id = line.show_id and head.position = line.decided_through + 1"#,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,6 +1,6 @@
 //! How processes reach the database: settings, pools, transactions, migrations.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use sqlx::{
@@ -89,7 +89,11 @@ impl Database {
     /// Only for tasks that no client can drop: a dropped `begin` leaves its transaction open in a
     /// connection that goes back to the pool, and the next borrower's writes vanish with it.
     pub async fn begin(&self) -> sqlx::Result<Transaction<'static, Postgres>> {
-        self.pool.begin_with(BEGIN).await
+        let started = Instant::now();
+        let tx = self.pool.begin_with(BEGIN).await;
+        // Mostly the wait for a free connection; the BEGIN itself is one round trip.
+        metrics::histogram!("stampede_pool_wait_seconds").record(started.elapsed().as_secs_f64());
+        tx
     }
 
     /// A connection of its own that hears `channel`. It reconnects by itself; what was said
