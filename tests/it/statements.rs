@@ -62,11 +62,34 @@ fn every_statement_names_its_show() {
     }
 }
 
+/// The names of our tables and views.
+fn tables() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let mut tables = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+        for kind in ["create table ", "create view "] {
+            let names = source
+                .split(kind)
+                .skip(1)
+                .map(|rest| rest.split_whitespace().next());
+            tables.extend(names.map(|name| name.unwrap().to_owned()));
+        }
+    }
+    assert!(tables.len() > 10, "{tables:?}");
+    tables
+}
+
 #[test]
-fn every_join_joins_the_show() {
+fn every_join_of_a_table_joins_the_show() {
+    let tables = tables();
     for Statement { file, text } in statements() {
         for joined in text.split(" join ").skip(1) {
-            assert!(joined.contains("show_id"), "{file}: {text}");
+            // What is no table is a subquery or a list of values, which names its show inside.
+            let name = joined.split_whitespace().next().unwrap();
+            if tables.iter().any(|table| table == name) {
+                assert!(joined.contains("show_id"), "{file}: {text}");
+            }
         }
     }
 }
