@@ -6,12 +6,16 @@ use axum::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use stampede_shared::store::Database;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
-    buyer_tokens::BuyerTokens, catalog::Catalog, desk::Desk, intake::Intake,
+    buyer_tokens::BuyerTokens, cache::Cache, catalog::Catalog, desk::Desk, intake::Intake,
     operator_keys::OperatorKeys, outcomes::Outcomes, rate_limit::RateLimits, seat_board::SeatBoard,
     settings::Settings, watermarks::Watermarks,
 };
+
+/// Of how many shows a cache generation keeps what is left.
+const SHOWS_MAX: usize = 2_000;
 
 /// The state of every handler.
 pub type SharedApp = Arc<App>;
@@ -24,6 +28,8 @@ pub struct App {
     pub rate_limits: RateLimits,
     pub catalog: Catalog,
     pub seat_board: SeatBoard,
+    /// What is left of each show as JSON, and at which version.
+    pub availability: Cache<Uuid, (i64, Bytes)>,
     pub intake: Intake,
     pub desk: Desk,
     pub outcomes: Outcomes,
@@ -51,6 +57,7 @@ impl App {
             rate_limits: RateLimits::new(&settings),
             catalog: Catalog::new(pool.clone()),
             seat_board: SeatBoard::new(pool),
+            availability: Cache::new(SHOWS_MAX),
             intake: Intake::new(database.clone()),
             desk: Desk::new(database.clone()),
             outcomes: Outcomes::new(database.clone(), watermarks.clone(), stop.clone()),

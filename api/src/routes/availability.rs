@@ -1,12 +1,15 @@
 //! What is left of a show, counted.
 
-use axum::{Json, extract::State, response::Response};
+use axum::{body::Bytes, extract::State, response::Response};
 use serde::Serialize;
-use stampede_shared::store::seat_status;
+use stampede_shared::store::{seat_status, shows::Show};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::public::{not_modified, public, version_etag, watermark};
+use super::{
+    json_bytes,
+    public::{not_modified, public, version_etag, watermark},
+};
 use crate::{
     app::SharedApp,
     error::Problem,
@@ -51,7 +54,23 @@ pub async fn get_availability(
     if if_none_match.has(&etag) {
         return Ok(not_modified(allowance, etag));
     }
-    let counters = seat_status::section_counters(&app.database.pool, show_id).await?;
+    let availability = match app.availability.get(&show_id) {
+        Some((kept, availability)) if kept == version => availability,
+        _ => {
+            let availability = render(&app, &show, version).await?;
+            let kept = (version, availability.clone());
+            app.availability.insert(show_id, kept, 1);
+            availability
+        }
+    };
+    Ok(public(allowance, etag, &if_none_match, || {
+        json_bytes(availability)
+    }))
+}
+
+/// Counts, once for each version that is asked for.
+async fn render(app: &SharedApp, show: &Show, version: i64) -> Result<Bytes, Problem> {
+    let counters = seat_status::section_counters(&app.database.pool, show.show_id).await?;
     let sections = counters.into_iter().map(|counters| SectionAvailability {
         name: show.sections[counters.section_no as usize].name.clone(),
         available: counters.available,
@@ -59,7 +78,6 @@ pub async fn get_availability(
         booked: counters.booked,
     });
     let sections = sections.collect();
-    Ok(public(allowance, etag, &if_none_match, || {
-        Json(Availability { version, sections })
-    }))
+    let json = serde_json::to_vec(&Availability { version, sections });
+    Ok(Bytes::from(json.expect("counters are plain data")))
 }
