@@ -15,7 +15,11 @@ use std::{
 
 use apalis_core::{
     backend::{Backend, BackendConfig, finalize::Ephemeral},
-    task::{Task, builder::TaskBuilder, task_id::RandomId},
+    task::{
+        Task,
+        builder::TaskBuilder,
+        task_id::{GenerateId, RandomId},
+    },
     worker::context::WorkerContext,
 };
 use tokio::sync::{Notify, mpsc};
@@ -154,6 +158,11 @@ async fn listen(database: Database, taken: Arc<Taken>, poll_interval: Duration) 
     }
 }
 
+/// The tracing layer insists on an id; a turn that is emitted again is another task.
+fn task(turn: ShowTurn) -> Task<ShowTurn> {
+    TaskBuilder::new(turn).task_id(RandomId::generate()).build()
+}
+
 impl Backend for ShowQueue {
     type Task = Task<ShowTurn>;
     type Error = Infallible;
@@ -173,7 +182,7 @@ impl Backend for ShowQueue {
     ) -> Poll<Option<Result<Task<ShowTurn>, Infallible>>> {
         self.turns
             .poll_recv(context)
-            .map(|turn| turn.map(|turn| Ok(TaskBuilder::new(turn).build())))
+            .map(|turn| turn.map(|turn| Ok(task(turn))))
     }
 
     fn poll_close(
