@@ -6,5 +6,6 @@ mod dev;
 mod harness;
 mod house;
 mod schema;
+mod self_test;
 mod start_up;
 mod statements;

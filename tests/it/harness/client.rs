@@ -112,7 +112,6 @@ impl Api {
     pub fn buyer(&self, id: &str) -> Buyer {
         Buyer {
             api: self.clone(),
-            id: id.to_owned(),
             token: token(id),
         }
     }
@@ -146,7 +145,6 @@ pub async fn try_send(request: reqwest::RequestBuilder) -> reqwest::Result<Answe
 #[derive(Clone)]
 pub struct Buyer {
     api: Api,
-    pub id: String,
     pub token: String,
 }
 

@@ -16,11 +16,11 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::Instant;
 
-#[expect(unused_imports, reason = "the tests of the other areas use them")]
 pub use self::{
     arena::{Arena, run, run_with_own_postgres},
-    client::{Answer, Api, Buyer},
+    client::{Answer, Api},
     halls::{floor, seated, show},
+    invariants::breaches,
     process::{Process, binary},
 };
 

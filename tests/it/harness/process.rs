@@ -2,7 +2,6 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -153,14 +152,6 @@ impl Process {
 
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
-    }
-
-    /// Memory in bytes that is in use now.
-    pub fn resident_bytes(&self) -> u64 {
-        let path = format!("/proc/{}/statm", self.pid());
-        let statm = std::fs::read_to_string(Path::new(&path)).expect("reading the memory in use");
-        let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
-        pages * 4096
     }
 }
 
