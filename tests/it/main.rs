@@ -5,6 +5,7 @@
 mod dev;
 mod harness;
 mod house;
+mod probes;
 mod schema;
 mod self_test;
 mod start_up;
