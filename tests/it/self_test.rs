@@ -9,7 +9,9 @@ use crate::harness::{Arena, breaches, floor, run, run_with_own_postgres, seated,
 async fn sell_a_little(arena: &Arena) {
     let (mut process, api) = arena.api(&[]).await;
     let mut worker = arena.worker(&[]).await;
-    let show = api.open_show(&show([seated("A", 2, 4), floor("FLOOR", 10)])).await;
+    let show = api
+        .open_show(&show([seated("A", 2, 4), floor("FLOOR", 10)]))
+        .await;
     let ada = api.buyer("ada");
     let seat = json!([{"kind": "seats", "seats": ["A-1-1"]}]);
     assert_eq!(ada.ask(&show, seat).await["state"], "held");
@@ -17,7 +19,10 @@ async fn sell_a_little(arena: &Arena) {
     let place = json!([{"kind": "general_admission", "section": "FLOOR", "quantity": 1}]);
     let held = bob.ask(&show, place).await;
     let hold = held["hold"]["id"].as_str().unwrap();
-    assert_eq!(bob.confirm(&show, hold).await.expect(200)["state"], "confirmed");
+    assert_eq!(
+        bob.confirm(&show, hold).await.expect(200)["state"],
+        "confirmed"
+    );
     process.stop().await;
     worker.stop().await;
 }
@@ -50,9 +55,15 @@ fn a_seat_that_is_given_back_is_for_the_next_buyer() {
         let bob = api.buyer("bob");
         assert_eq!(bob.ask(&show, seat.clone()).await["state"], "rejected");
         bob.release(&show, hold).await.expect(404);
-        assert_eq!(ada.release(&show, hold).await.expect(200)["state"], "cancelled");
+        assert_eq!(
+            ada.release(&show, hold).await.expect(200)["state"],
+            "cancelled"
+        );
         assert_eq!(bob.ask(&show, seat).await["state"], "held");
-        let own = bob.get(&format!("/v1/shows/{show}/requests")).await.expect(200);
+        let own = bob
+            .get(&format!("/v1/shows/{show}/requests"))
+            .await
+            .expect(200);
         assert_eq!(own["requests"].as_array().map(Vec::len), Some(2));
     });
 }
@@ -64,7 +75,10 @@ fn a_killed_api_comes_back_at_its_address_with_what_it_accepted() {
         let show = api.open_show(&show([seated("A", 1, 4)])).await;
         let ada = api.buyer("ada");
         let body = json!({"wishes": [{"kind": "seats", "seats": ["A-1-1", "A-1-2"]}]});
-        let first = ada.submit_with_key(&show, "the-same-key", &body).await.expect(202);
+        let first = ada
+            .submit_with_key(&show, "the-same-key", &body)
+            .await
+            .expect(202);
         process.kill();
 
         let address = api.url.strip_prefix("http://").unwrap();
@@ -89,7 +103,10 @@ fn what_was_accepted_survives_a_crash_of_postgres() {
         let held = ada.ask(&show, wishes).await;
         arena.crash_postgres().await;
         let hold = held["hold"]["id"].as_str().unwrap();
-        assert_eq!(ada.confirm(&show, hold).await.expect(200)["state"], "confirmed");
+        assert_eq!(
+            ada.confirm(&show, hold).await.expect(200)["state"],
+            "confirmed"
+        );
     });
 }
 
@@ -133,7 +150,10 @@ fn the_invariants_see_what_is_broken() {
             pool.execute("begin").await.unwrap();
             pool.execute(damage).await.unwrap();
             let found = breaches(&pool).await;
-            assert!(found.iter().any(|line| line.contains(rule)), "{rule}: {found:?}");
+            assert!(
+                found.iter().any(|line| line.contains(rule)),
+                "{rule}: {found:?}"
+            );
             pool.execute("rollback").await.unwrap();
         }
         pool.close().await;

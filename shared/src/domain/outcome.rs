@@ -54,7 +54,9 @@ impl Reason {
 
     /// The reason of that word, if there is one.
     pub fn parse(word: &str) -> Option<Reason> {
-        Reason::ALL.into_iter().find(|reason| reason.as_str() == word)
+        Reason::ALL
+            .into_iter()
+            .find(|reason| reason.as_str() == word)
     }
 }
 
@@ -81,7 +83,10 @@ impl Allocation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// The first wish that could be met, and what all of it costs.
-    Held { allocation: Allocation, total: Amount },
+    Held {
+        allocation: Allocation,
+        total: Amount,
+    },
     /// No wish could be met; the reason is that of the first wish.
     Rejected(Reason),
 }

@@ -33,9 +33,14 @@ impl SaleState {
 
     /// The state of that word, if there is one.
     pub fn parse(word: &str) -> Option<SaleState> {
-        [SaleState::Scheduled, SaleState::Open, SaleState::Paused, SaleState::Closed]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        [
+            SaleState::Scheduled,
+            SaleState::Open,
+            SaleState::Paused,
+            SaleState::Closed,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == word)
     }
 }
 
@@ -119,7 +124,12 @@ mod tests {
     fn sale(state: SaleState) -> Sale {
         let opens_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(100);
         let closes_at = DateTime::UNIX_EPOCH + TimeDelta::seconds(200);
-        Sale { state, reason: None, opens_at: Some(opens_at), closes_at: Some(closes_at) }
+        Sale {
+            state,
+            reason: None,
+            opens_at: Some(opens_at),
+            closes_at: Some(closes_at),
+        }
     }
 
     fn at(seconds: i64) -> DateTime<Utc> {
@@ -154,6 +164,9 @@ mod tests {
         for command in [SaleCommand::Open, SaleCommand::Pause, SaleCommand::Resume] {
             assert_eq!(command.apply(SaleState::Closed), None);
         }
-        assert_eq!(SaleCommand::Close.apply(SaleState::Closed), Some(SaleState::Closed));
+        assert_eq!(
+            SaleCommand::Close.apply(SaleState::Closed),
+            Some(SaleState::Closed)
+        );
     }
 }

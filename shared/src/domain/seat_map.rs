@@ -64,10 +64,20 @@ pub struct SeatMap {
 
 impl SeatMap {
     pub fn new(sections: Vec<Section>, seats: Vec<Seat>) -> SeatMap {
-        let seat_by_label = (0..).zip(&seats).map(|(no, seat)| (seat.label.clone(), no)).collect();
-        let section_by_name =
-            (0..).zip(&sections).map(|(no, section)| (section.name.clone(), no)).collect();
-        SeatMap { sections, seats, seat_by_label, section_by_name }
+        let seat_by_label = (0..)
+            .zip(&seats)
+            .map(|(no, seat)| (seat.label.clone(), no))
+            .collect();
+        let section_by_name = (0..)
+            .zip(&sections)
+            .map(|(no, section)| (section.name.clone(), no))
+            .collect();
+        SeatMap {
+            sections,
+            seats,
+            seat_by_label,
+            section_by_name,
+        }
     }
 
     pub fn section(&self, section: SectionNo) -> &Section {
