@@ -104,6 +104,8 @@ impl Database {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .max_lifetime(None)
             .idle_timeout(None)
+            // Nobody takes it again: close it without asking a server that may be gone.
+            .after_release(|_, _| Box::pin(async { Ok(false) }))
             .connect_lazy_with(self.listen_options.clone());
         let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(channel).await?;
