@@ -77,7 +77,7 @@ pub struct Line {
 
 /// The longest lines, at most `limit`.
 pub async fn longest_lines(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Line>> {
-    // One probe of the log for each of them.
+    // One probe of the log for each of them; without `offset 0` the planner reads all of it and hashes.
     sqlx::query_as!(
         Line,
         r#"select
@@ -92,8 +92,12 @@ pub async fn longest_lines(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Line>>
             order by depth desc
             limit $1
         ) line
-        join booking_requests head
-            on head.show_id = line.show_id and head.position = line.decided_through + 1"#,
+        cross join lateral (
+            select accepted_at
+            from booking_requests
+            where show_id = line.show_id and position = line.decided_through + 1
+            offset 0
+        ) head"#,
         limit,
     )
     .fetch_all(pool)
