@@ -76,7 +76,6 @@ impl Crowd {
         let mut record = Record {
             index,
             intended,
-            sent: self.began.elapsed(),
             submission: Submission::GaveUp(String::new()),
             outcome: None,
             end: End::None,
@@ -144,6 +143,7 @@ impl Buyer<'_> {
                 id: receipt.id,
                 position: receipt.position,
                 at,
+                service: answer.took,
             },
             pace,
         ))

@@ -9,7 +9,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Mutex, PoisonError},
     task::Poll,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
@@ -78,6 +78,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Bytes,
+    /// From the first byte sent to the last received.
+    pub took: Duration,
 }
 
 impl Answer {
@@ -175,8 +177,8 @@ impl Pool {
         let request = self
             .request(call)
             .map_err(|error| CallError::Broken(error.to_string()))?;
-        let (answer, reusable) = connection.exchange(request).await?;
-        if reusable {
+        let answer = connection.exchange(request).await?;
+        if connection.is_reusable() {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
@@ -202,7 +204,8 @@ impl Pool {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
-    driver: Driver,
+    /// `None` once the connection has ended: dropping it is what fails the calls that still wait.
+    driver: Option<Driver>,
 }
 
 type Driver = Pin<Box<http1::Connection<TokioIo<TcpStream>, Full<Bytes>>>>;
@@ -219,52 +222,51 @@ impl Connection {
             .map_err(broken)?;
         Ok(Connection {
             sender,
-            driver: Box::pin(driver),
+            driver: Some(Box::pin(driver)),
         })
     }
 
-    /// Sends, and reads the whole answer; says whether the connection can be used again.
-    async fn exchange(
-        &mut self,
-        request: Request<Full<Bytes>>,
-    ) -> Result<(Answer, bool), CallError> {
-        let Connection { sender, driver } = self;
-        let mut closed = false;
-        let answer = {
-            let call = pin!(async move {
-                sender.ready().await.map_err(broken)?;
-                let response = sender.send_request(request).await.map_err(broken)?;
-                let (parts, body) = response.into_parts();
-                let body = Limited::new(body, BODY_MAX).collect().await;
-                let body = body
-                    .map_err(|error| CallError::Broken(error.to_string()))?
-                    .to_bytes();
-                Ok(Answer {
-                    status: parts.status.as_u16(),
-                    headers: parts.headers,
-                    body,
-                })
-            });
-            drive(call, driver, &mut closed).await?
-        };
-        Ok((answer, !closed && !self.sender.is_closed()))
+    /// Sends, and reads the whole answer.
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, CallError> {
+        let began = Instant::now();
+        let sender = &mut self.sender;
+        let call = pin!(async move {
+            sender.ready().await.map_err(broken)?;
+            let response = sender.send_request(request).await.map_err(broken)?;
+            let (parts, body) = response.into_parts();
+            let body = Limited::new(body, BODY_MAX).collect().await;
+            let body = body
+                .map_err(|error| CallError::Broken(error.to_string()))?
+                .to_bytes();
+            let status = parts.status.as_u16();
+            Ok(Answer {
+                status,
+                headers: parts.headers,
+                body,
+                took: began.elapsed(),
+            })
+        });
+        drive(call, &mut self.driver).await
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.driver.is_some() && !self.sender.is_closed()
     }
 }
 
 /// Polls the call and the connection under it in one task.
-async fn drive<T>(
-    mut call: Pin<&mut impl Future<Output = T>>,
-    driver: &mut Driver,
-    closed: &mut bool,
-) -> T {
+async fn drive<T>(mut call: Pin<&mut impl Future<Output = T>>, driver: &mut Option<Driver>) -> T {
     poll_fn(move |cx| {
         if let Poll::Ready(answer) = call.as_mut().poll(cx) {
             return Poll::Ready(answer);
         }
-        if !*closed && driver.as_mut().poll(cx).is_ready() {
-            *closed = true;
+        if driver
+            .as_mut()
+            .is_some_and(|driver| driver.as_mut().poll(cx).is_ready())
+        {
+            *driver = None;
         }
-        // What the connection just read is for the call.
+        // What the connection just read, or its end, is for the call.
         call.as_mut().poll(cx)
     })
     .await
@@ -272,4 +274,100 @@ async fn drive<T>(
 
 fn broken(error: hyper::Error) -> CallError {
     CallError::Broken(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    const OK: &[u8] = b"HTTP/1.1 200 OK\r\nretry-after: 2\r\ncontent-length: 2\r\n\r\nhi";
+
+    /// A server whose connections give these answers, one for each request, and then close.
+    async fn serve(connections: Vec<Vec<&'static [u8]>>) -> Pool {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            for answers in connections {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                for answer in answers {
+                    let _ = stream.read(&mut [0; 4096]).await.unwrap();
+                    stream.write_all(answer).await.unwrap();
+                }
+            }
+        });
+        Pool::new(Target::parse(&url).unwrap(), 1)
+    }
+
+    fn get() -> Call {
+        Call {
+            method: hyper::Method::GET,
+            path: "/".to_owned(),
+            headers: vec![],
+            body: Bytes::new(),
+            timeout: Duration::from_secs(5),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again() {
+        let pool = serve(vec![vec![OK, OK]]).await;
+        for _ in 0..2 {
+            let answer = pool.call(&get()).await.unwrap();
+            assert_eq!((answer.status, &answer.body[..]), (200, &b"hi"[..]));
+            assert_eq!(answer.retry_after(), Some(Duration::from_secs(2)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_the_server_closed_is_replaced_at_once() {
+        let pool = serve(vec![vec![OK], vec![OK], vec![OK]]).await;
+        let began = Instant::now();
+        for _ in 0..3 {
+            assert_eq!(pool.call(&get()).await.unwrap().status, 200);
+            // So that the close arrives while the connection is idle.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test]
+    async fn half_an_answer_is_an_error() {
+        let pool = serve(vec![vec![&OK[..20]]]).await;
+        assert_eq!(
+            pool.call(&get()).await.unwrap_err().code(),
+            "connection-broken"
+        );
+    }
+
+    #[tokio::test]
+    async fn no_answer_is_an_error_in_time() {
+        let pool = serve(vec![vec![b"", OK]]).await;
+        let call = Call {
+            timeout: Duration::from_millis(50),
+            ..get()
+        };
+        assert_eq!(pool.call(&call).await.unwrap_err().code(), "timeout");
+    }
+
+    #[tokio::test]
+    async fn a_call_that_does_not_want_to_wait_for_a_connection_is_told() {
+        let pool = serve(vec![vec![b"", OK]]).await;
+        let call = get();
+        let mut first = pin!(pool.call(&call));
+        assert!(futures::poll!(&mut first).is_pending());
+        assert!(pool.try_call(&get()).await.is_none());
+    }
+
+    #[test]
+    fn targets_that_cannot_be_reached_are_refused() {
+        for url in ["https://127.0.0.1", "127.0.0.1:8080", "/v1", ""] {
+            assert!(Target::parse(url).is_err(), "{url}");
+        }
+        assert!(Target::parse("http://localhost:8080/stampede/").is_ok());
+    }
 }

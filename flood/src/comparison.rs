@@ -150,16 +150,21 @@ fn is_told_truly(account: &Account, outcome: &Outcome) -> bool {
     let hold = match &outcome.hold {
         None => account.hold_id.is_none(),
         Some(told) => {
-            let mut seats = told.seats.clone();
-            seats.sort_unstable();
             account.hold_id == Some(told.id)
                 && account.total == Some(told.total.amount)
                 && account.quantity == Some(told.quantity)
                 && account.section == told.section
-                && account.seats == seats
+                && is_same_set(&account.seats, &told.seats)
         }
     };
     account.state.as_deref() == Some(state) && account.reason == outcome.reason && hold
+}
+
+fn is_same_set(one: &[String], other: &[String]) -> bool {
+    let (mut one, mut other) = (one.to_vec(), other.to_vec());
+    one.sort_unstable();
+    other.sort_unstable();
+    one == other
 }
 
 /// Whether what the buyer was told about the end of the hold still holds.
@@ -249,11 +254,11 @@ mod tests {
         Record {
             index: 0,
             intended: Duration::ZERO,
-            sent: Duration::ZERO,
             submission: Submission::Accepted {
                 id: Uuid::from_u128(1),
                 position: 1,
                 at: Duration::ZERO,
+                service: Duration::ZERO,
             },
             outcome: Some(Outcome {
                 state: Decided::Held,

@@ -53,8 +53,6 @@ impl Counters {
 pub struct Record {
     pub index: u64,
     pub intended: Duration,
-    /// When the first byte was sent.
-    pub sent: Duration,
     pub submission: Submission,
     pub outcome: Option<Outcome>,
     pub end: End,
@@ -62,11 +60,13 @@ pub struct Record {
 
 #[derive(Debug)]
 pub enum Submission {
-    /// The 202, and when it came.
     Accepted {
         id: Uuid,
         position: i64,
+        /// When the 202 came.
         at: Duration,
+        /// How long the server took for it.
+        service: Duration,
     },
     /// The server said no, by the code of its problem.
     Refused(String),
@@ -113,6 +113,13 @@ impl Record {
     pub fn accepted_at(&self) -> Option<Duration> {
         match self.submission {
             Submission::Accepted { at, .. } => Some(at),
+            _ => None,
+        }
+    }
+
+    pub fn service(&self) -> Option<Duration> {
+        match self.submission {
+            Submission::Accepted { service, .. } => Some(service),
             _ => None,
         }
     }

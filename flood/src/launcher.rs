@@ -16,8 +16,8 @@ use tokio::{
 /// How long a process may take until it says that it is ready.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is shown of the log of a process that did not start.
-const LOG_TAIL: usize = 1_000;
+/// How many lines are shown of the log of a process that ended.
+const LOG_TAIL: usize = 3;
 
 /// The limits stay on, so that their cost is in the figures, but one address is the whole crowd.
 const RATES: [(&str, &str); 3] = [
@@ -158,14 +158,11 @@ impl Launcher<'_> {
 
 fn log_tail(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let from = text.len().saturating_sub(LOG_TAIL);
-    let from = (from..=text.len())
-        .find(|at| text.is_char_boundary(*at))
-        .unwrap_or(from);
-    let tail = text[from..].trim();
+    let lines: Vec<&str> = text.lines().collect();
+    let tail = lines[lines.len().saturating_sub(LOG_TAIL)..].join("\n");
     if tail.is_empty() {
         "it said nothing".to_owned()
     } else {
-        tail.to_owned()
+        tail
     }
 }

@@ -1,22 +1,15 @@
 //! The server that a flood starts for itself: a database, an API and workers, as real processes of
 //! this very binary.
 
-use std::{
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context, ensure};
 use rand::Rng;
-use sqlx::{
-    ConnectOptions, Postgres as PostgresDatabase, migrate::MigrateDatabase,
-    postgres::PgConnectOptions,
-};
-use stampede_devdb::{Durability, Postgres};
 
 use crate::{
     args::ServerArgs,
     launcher::{Launcher, Process},
+    scratch::ScratchDatabase,
 };
 
 /// A server of the flood's own. [`OwnServer::stop`] it; when dropped, its processes are killed.
@@ -29,20 +22,11 @@ pub struct OwnServer {
     keep: bool,
     // In the order in which they end when dropped.
     processes: Vec<Process>,
-    database: Database,
+    database: ScratchDatabase,
     folder: Folder,
 }
 
-/// Where the rows are, and what to remove afterwards.
-enum Database {
-    Embedded(Box<Postgres>),
-    /// A fresh one on somebody's server.
-    Fresh,
-    /// It was embedded, and did not come back.
-    Gone,
-}
-
-/// The logs and the embedded database; removed when dropped, unless it is to be kept.
+/// The logs; removed when dropped, unless it is to be kept.
 struct Folder {
     path: PathBuf,
     keep: bool,
@@ -54,23 +38,13 @@ impl OwnServer {
     pub async fn start(args: &ServerArgs) -> anyhow::Result<OwnServer> {
         ensure!(args.workers > 0, "a server needs at least one worker");
         let folder = Folder::create(args.keep)?;
-        let (database, database_url) = match &args.database_url {
-            Some(url) => (Database::Fresh, create_database(url).await?),
-            None => {
-                let data = folder.path.join("postgres");
-                let postgres = Postgres::start(&data, Durability::Durable).await?;
-                let url = postgres.url("stampede");
-                PostgresDatabase::create_database(&url)
-                    .await
-                    .context("creating the database")?;
-                (Database::Embedded(Box::new(postgres)), url)
-            }
-        };
+        let database =
+            ScratchDatabase::create(args.database_url.as_deref(), "stampede_flood").await?;
         let mut server = OwnServer {
             url: "http://127.0.0.1:0".to_owned(),
             operator_key: String::new(),
             buyer_secret: secret(),
-            database_url,
+            database_url: database.url.clone(),
             keep: args.keep,
             processes: Vec::new(),
             database,
@@ -157,13 +131,7 @@ impl OwnServer {
             self.processes[victim] = self.start_process(&name).await?;
             return Ok(());
         }
-        self.database = match std::mem::replace(&mut self.database, Database::Gone) {
-            Database::Embedded(postgres) => {
-                Database::Embedded(Box::new(postgres.crash_and_restart().await?))
-            }
-            other => other,
-        };
-        Ok(())
+        self.database.crash_and_restart().await
     }
 
     /// Kills the processes, and removes the database and the logs unless they are to be kept.
@@ -171,25 +139,14 @@ impl OwnServer {
         for process in &mut self.processes {
             process.kill().await?;
         }
-        match self.database {
-            Database::Embedded(postgres) => {
-                let data = postgres.data().to_owned();
-                postgres.stop().await?;
-                if self.keep {
-                    eprintln!("kept: the database in {}", data.display());
-                } else {
-                    remove(&data)?;
-                }
-            }
-            Database::Fresh if self.keep => eprintln!("kept: {}", self.database_url),
-            Database::Fresh => PostgresDatabase::force_drop_database(&self.database_url)
-                .await
-                .context("dropping the flood's database")?,
-            Database::Gone => {}
+        if !self.keep {
+            return self.database.remove().await;
         }
-        if self.keep {
-            eprintln!("kept: the logs in {}", self.folder.path.display());
-        }
+        let database = self.database.keep().await?;
+        eprintln!(
+            "kept: the database {database}, the logs in {}",
+            self.folder.path.display()
+        );
         Ok(())
     }
 }
@@ -206,29 +163,9 @@ impl Drop for Folder {
     fn drop(&mut self) {
         if !self.keep {
             // What cannot be removed from a temporary folder is the system's to remove.
-            let _ = remove(&self.path);
+            let _ = std::fs::remove_dir_all(&self.path);
         }
     }
-}
-
-/// A new database beside the one of the URL.
-async fn create_database(url: &str) -> anyhow::Result<String> {
-    let options: PgConnectOptions = url.parse().context("the database URL is malformed")?;
-    let name = format!("stampede_flood_{}", std::process::id());
-    let url = options.database(&name).to_url_lossy().to_string();
-    let reached = "the database cannot be reached; check DATABASE_URL";
-    if PostgresDatabase::database_exists(&url)
-        .await
-        .context(reached)?
-    {
-        PostgresDatabase::force_drop_database(&url)
-            .await
-            .context("dropping an old flood's database")?;
-    }
-    PostgresDatabase::create_database(&url)
-        .await
-        .context("creating the flood's database")?;
-    Ok(url)
 }
 
 fn secret() -> String {
@@ -236,13 +173,4 @@ fn secret() -> String {
     (0..4)
         .map(|_| format!("{:016x}", dice.random::<u64>()))
         .collect()
-}
-
-fn remove(folder: &Path) -> anyhow::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -59,7 +59,7 @@ pub struct Summary {
     pub submit_ms: Percentiles,
     /// From the intended start until the buyer was told the outcome.
     pub outcome_ms: Percentiles,
-    /// From the first byte sent to the 202, retries included.
+    /// Of the try that was answered with the 202: from the first byte sent.
     pub service_ms: Percentiles,
     /// From the acceptance to the decision, on the server's clock.
     pub decide_ms: Percentiles,
@@ -139,9 +139,7 @@ impl Summary {
             outcome_ms: latencies(records, |record| {
                 Some(record.outcome.as_ref()?.at.saturating_sub(record.intended))
             }),
-            service_ms: latencies(records, |record| {
-                Some(record.accepted_at()?.saturating_sub(record.sent))
-            }),
+            service_ms: latencies(records, |record| record.service()),
             decide_ms: latencies(records, |record| {
                 let outcome = record.outcome.as_ref()?;
                 (outcome.decided_at - outcome.accepted_at).to_std().ok()
@@ -155,7 +153,7 @@ impl Summary {
 /// When a buyer was through, as far as it was measured.
 fn end_of(record: &Record) -> Duration {
     let told = record.outcome.as_ref().map(|outcome| outcome.at);
-    told.or(record.accepted_at()).unwrap_or(record.sent)
+    told.or(record.accepted_at()).unwrap_or(record.intended)
 }
 
 fn tally<'a>(
@@ -263,11 +261,11 @@ pub mod tests {
                 Record {
                     index,
                     intended,
-                    sent: intended + ms(1),
                     submission: Submission::Accepted {
                         id: Uuid::from_u128(index.into()),
                         position: index as i64 + 1,
                         at: intended + ms(5),
+                        service: ms(4),
                     },
                     outcome: Some(Outcome {
                         state: Decided::Rejected,

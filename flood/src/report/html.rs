@@ -221,7 +221,11 @@ fn tables(summary: &Summary) -> String {
             summary.outcome_ms,
             "intended start to outcome told",
         ),
-        ("service", summary.service_ms, "first byte sent to 202"),
+        (
+            "service",
+            summary.service_ms,
+            "first byte sent to 202, of the last try",
+        ),
         (
             "decide",
             summary.decide_ms,

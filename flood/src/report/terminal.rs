@@ -117,7 +117,11 @@ fn latencies(text: &mut String, summary: &Summary) {
             summary.outcome_ms,
             "intended start to outcome told",
         ),
-        ("service", summary.service_ms, "first byte sent to 202"),
+        (
+            "service",
+            summary.service_ms,
+            "first byte sent to 202, of the last try",
+        ),
         (
             "decide",
             summary.decide_ms,
@@ -195,7 +199,7 @@ mod tests {
   ms                      p50       p90       p99       max
   submit                 5.00      5.00      5.00      5.00   intended start to 202
   outcome                25.0      25.0      25.0      25.0   intended start to outcome told
-  service                4.00      4.00      4.00      4.00   first byte sent to 202
+  service                4.00      4.00      4.00      4.00   first byte sent to 202, of the last try
   decide                 15.0      15.0      15.0      15.0   accepted to decided, on the server
 
   checked         against the API only: no --database-url was given

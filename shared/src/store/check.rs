@@ -402,12 +402,14 @@ pub struct Account {
     pub total: Option<i64>,
     /// The general-admission section's name.
     pub section: Option<String>,
-    /// The labels of the hold's seats, in ascending order.
+    /// The labels of the hold's seats, in the order of the seat map.
     pub seats: Vec<String>,
     pub booking_id: Option<Uuid>,
 }
 
 /// The next requests after a position, in order.
+///
+/// Labels are looked up one by one: without statistics, a join here reads all seats for each request.
 pub async fn accounts(
     db: &PgPool,
     show_id: Uuid,
@@ -422,12 +424,14 @@ pub async fn accounts(
             holds.state as "hold_state?", holds.quantity as "quantity?", holds.total as "total?",
             sections.name as "section?",
             array(
-                select seats.label
+                select (
+                    select seats.label
+                    from seats
+                    where seats.show_id = $1 and seats.seat_no = hold_seats.seat_no
+                )
                 from hold_seats
-                join seats on seats.show_id = hold_seats.show_id
-                    and seats.seat_no = hold_seats.seat_no
                 where hold_seats.show_id = $1 and hold_seats.hold_id = holds.hold_id
-                order by seats.label collate "C"
+                order by hold_seats.seat_no
             ) as "seats!",
             bookings.booking_id as "booking_id?"
         from booking_requests
