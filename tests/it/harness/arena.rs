@@ -118,8 +118,15 @@ impl Arena {
 
     /// Starts `stampede worker`.
     pub async fn worker(&self, arguments: &[&str]) -> Process {
+        self.worker_failing("", arguments).await
+    }
+
+    /// The same with failpoints set, such as `decide_request=panic`.
+    pub async fn worker_failing(&self, failpoints: &str, arguments: &[&str]) -> Process {
         let mut command = binary();
-        command.env("DATABASE_URL", self.database_url());
+        command
+            .env("DATABASE_URL", self.database_url())
+            .env("FAILPOINTS", failpoints);
         let mut process = Process::spawn("worker", command.arg("worker").args(arguments));
         process.said("working").await;
         process

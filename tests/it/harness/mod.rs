@@ -6,6 +6,7 @@
 //! them fails, whatever it asserted; a test that fails leaves its database for a look.
 
 mod arena;
+mod backlog;
 mod client;
 mod cluster;
 mod halls;
@@ -18,7 +19,8 @@ use tokio::time::Instant;
 
 pub use self::{
     arena::{Arena, run, run_with_own_postgres},
-    client::{Answer, Api},
+    backlog::{decided_through, join_lines, open_floors},
+    client::{Answer, Api, send, try_send},
     halls::{floor, seated, show},
     invariants::breaches,
     process::{Process, binary},
