@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{arrivals::Shape, wants::Mix};
+use crate::{
+    arrivals::Shape,
+    wants::{Ask, Mix},
+};
 
 /// Sends a flood of buyers at one show and checks that nothing was lost, doubled or oversold.
 ///
@@ -185,6 +188,11 @@ pub struct HabitArgs {
     )]
     #[arg(value_parser = share)]
     pub replay: f64,
+
+    /// When buyers ask for the outcome: at once, or only when everybody has submitted, which shows the
+    /// rate of acceptance alone
+    #[arg(long, env = "STAMPEDE_FLOOD_ASK", value_enum, default_value_t = Ask::AtOnce)]
+    pub ask: Ask,
 
     /// Share of buyers who leave the line at once
     #[arg(

@@ -10,6 +10,7 @@ use std::{
 };
 
 use hyper::{body::Bytes, header::HeaderValue};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
@@ -46,6 +47,8 @@ pub struct Crowd {
     pub acts: Pool,
     pub pollers: Pool,
     pub line: Line,
+    /// Closed as soon as buyers may ask for their outcomes.
+    pub silence: Semaphore,
     pub counters: Counters,
     pub complaints: Mutex<Vec<Violation>>,
     pub began: Instant,
@@ -243,6 +246,8 @@ impl Buyer<'_> {
         mut pace: Duration,
     ) -> Option<RequestAnswer> {
         let crowd = self.crowd;
+        // An error is what a closed semaphore gives.
+        let _ = crowd.silence.acquire().await;
         let accepted = Instant::now();
         let mut tries = Tries::default();
         while crowd.line.still(accepted) < crowd.plan.patience {

@@ -9,7 +9,7 @@ use crate::{
     args::{ArrivalArgs, FloodArgs},
     arrivals::{Arrivals, Shape},
     hall::HallPlan,
-    wants::Habits,
+    wants::{Ask, Habits},
 };
 
 /// Everything that decides what a flood does.
@@ -54,6 +54,11 @@ impl Plan {
             "--confirm and --cancel are more than all holds"
         );
         let model = model(&args.arrivals, args.quick)?;
+        let closed = matches!(model, Model::Closed(_));
+        ensure!(
+            !(closed && habits.ask == Ask::Later),
+            "with --buyers, each asks at once: they begin again when they know the outcome"
+        );
         let requests = model.requests();
         let queue_limit = u32::try_from(requests.max(100_000))?;
         Ok(Plan {
@@ -66,6 +71,7 @@ impl Plan {
                 stingy: habits.stingy,
                 returning: habits.returning,
                 replay: habits.replay,
+                ask: habits.ask,
                 leave: habits.leave,
                 confirm: habits.confirm,
                 cancel: habits.cancel,
@@ -201,6 +207,7 @@ mod tests {
             "flood --buyers 5 --rate 5",
             "flood --confirm 0.8 --cancel 0.3",
             "flood --leave 1.1",
+            "flood --buyers 5 --ask later",
             "flood --rate 0",
             "flood --target http://127.0.0.1:8080",
         ] {

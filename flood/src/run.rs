@@ -32,7 +32,7 @@ use crate::{
     plan::{Closed, Model, Plan},
     progress,
     summary::Summary,
-    wants::Want,
+    wants::{Ask, Want},
 };
 
 /// How many submissions may be under way for each connection. It bounds the memory of a burst; who
@@ -65,11 +65,15 @@ pub async fn run(plan: Plan, destination: &Destination) -> anyhow::Result<Summar
         acts: Pool::new(target.clone(), plan.act_connections()),
         pollers: Pool::new(target, plan.pollers),
         line: Line::default(),
+        silence: Semaphore::new(0),
         counters: Counters::default(),
         complaints: std::sync::Mutex::default(),
         began: Instant::now(),
         plan,
     });
+    if crowd.plan.habits.ask == Ask::AtOnce {
+        crowd.silence.close();
+    }
     let began_at = server_time(&crowd).await?;
     let records = let_in(&crowd).await?;
 
@@ -163,9 +167,8 @@ async fn let_in_by_the_clock(
     crowd: &Arc<Crowd>,
     arrivals: Arrivals,
 ) -> anyhow::Result<Vec<Record>> {
-    let room = Arc::new(Semaphore::new(
-        crowd.plan.connections * SUBMISSIONS_PER_CONNECTION,
-    ));
+    let places = crowd.plan.connections * SUBMISSIONS_PER_CONNECTION;
+    let room = Arc::new(Semaphore::new(places));
     let mut records = Vec::with_capacity(arrivals.requests as usize);
     let mut lives = JoinSet::new();
     // The first arrival is now, however long the set-up took.
@@ -182,6 +185,9 @@ async fn let_in_by_the_clock(
             records.push(record??);
         }
     }
+    // All places are free when all submissions are through.
+    let _all = room.acquire_many(u32::try_from(places)?).await?;
+    crowd.silence.close();
     while let Some(record) = lives.join_next().await {
         records.push(record??);
     }

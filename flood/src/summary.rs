@@ -208,7 +208,7 @@ pub mod tests {
         figures::Outcome,
         hall::HallPlan,
         plan::Model,
-        wants::{Habits, Mix},
+        wants::{Ask, Habits, Mix},
     };
 
     fn ms(millis: u64) -> Duration {
@@ -234,6 +234,7 @@ pub mod tests {
                 stingy: 0.0,
                 returning: 0.0,
                 replay: 0.0,
+                ask: Ask::AtOnce,
                 leave: 0.0,
                 confirm: 1.0,
                 cancel: 0.0,

@@ -3,6 +3,7 @@
 
 use std::str::FromStr;
 
+use clap::ValueEnum;
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -54,6 +55,16 @@ impl FromStr for Mix {
     }
 }
 
+/// When buyers ask for their outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ask {
+    /// As soon as they are accepted.
+    AtOnce,
+    /// When everybody has submitted.
+    Later,
+}
+
 /// What buyers are like. Shares are between 0 and 1.
 #[derive(Debug, Clone, Serialize)]
 pub struct Habits {
@@ -68,6 +79,7 @@ pub struct Habits {
     pub returning: f64,
     /// Who sends the request twice, with the same key.
     pub replay: f64,
+    pub ask: Ask,
     /// Who leaves the line right after the acceptance.
     pub leave: f64,
     /// Of those who won a hold: who confirms it, and who cancels it. The rest let it expire.
@@ -265,6 +277,7 @@ mod tests {
             stingy: 0.02,
             returning: 0.1,
             replay: 0.01,
+            ask: Ask::AtOnce,
             leave: 0.01,
             confirm: 0.7,
             cancel: 0.1,
