@@ -56,7 +56,13 @@ pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
                     .context("--buyer-secret is missing")?,
                 database_url: args.server.database_url.clone(),
             };
-            until_interrupted(run::run(plan, &destination)).await?
+            until_interrupted(async {
+                run::flood(plan, &destination)
+                    .await?
+                    .check(&destination)
+                    .await
+            })
+            .await?
         }
         None => flood_own_server(&args, plan).await?,
     };
@@ -84,10 +90,10 @@ async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summar
     };
     let kill_every = args.server.kill_every.map(Duration::from_secs_f64);
     let summary = until_interrupted(async {
-        tokio::select! {
-            summary = run::run(plan, &destination) => summary,
-            failure = server.watch(kill_every) => Err(failure),
-        }
+        let flooded = server
+            .watch(kill_every, run::flood(plan, &destination))
+            .await?;
+        server.watch(None, flooded.check(&destination)).await
     })
     .await;
     let stopped = server.stop().await;

@@ -1,7 +1,7 @@
 //! The server that a flood starts for itself: a database, an API and workers, as real processes of
 //! this very binary.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, pin::pin, time::Duration};
 
 use anyhow::{Context, ensure};
 use rand::Rng;
@@ -98,18 +98,30 @@ impl OwnServer {
         }
     }
 
-    /// Watches the processes, and if `kill_every` says so, kills them and an embedded database in
-    /// turn and starts them again. Returns when one has ended by itself or does not come back.
-    pub async fn watch(&mut self, kill_every: Option<Duration>) -> anyhow::Error {
+    /// Does the work while watching the processes, and if `kill_every` says so, kills them and an
+    /// embedded database in turn and starts them again. Fails when one has ended by itself or does
+    /// not come back. What was killed is started again before this returns.
+    pub async fn watch<T>(
+        &mut self,
+        kill_every: Option<Duration>,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let mut work = pin!(work);
         let mut victims = (0..=self.processes.len()).cycle();
         loop {
-            let pause = kill_every.unwrap_or(Duration::MAX);
-            if let Ok(failure) = tokio::time::timeout(pause, self.failure()).await {
-                return failure;
+            tokio::select! {
+                done = &mut work => return done,
+                failure = self.failure() => return Err(failure),
+                () = tokio::time::sleep(kill_every.unwrap_or(Duration::MAX)) => {}
             }
             let victim = victims.next().unwrap_or_default();
-            if let Err(error) = self.kill_and_start(victim).await {
-                return error;
+            let mut restart = pin!(self.kill_and_start(victim));
+            tokio::select! {
+                started = &mut restart => started?,
+                done = &mut work => {
+                    restart.await?;
+                    return done;
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -51,8 +51,17 @@ pub struct Destination {
     pub database_url: Option<String>,
 }
 
-/// Runs the flood to its end and checks it.
-pub async fn run(plan: Plan, destination: &Destination) -> anyhow::Result<Summary> {
+/// A flood whose last buyer has ended.
+pub struct Flooded {
+    crowd: Arc<Crowd>,
+    show_id: Uuid,
+    /// On the server's clock.
+    began_at: DateTime<Utc>,
+    records: Vec<Record>,
+}
+
+/// Runs the flood until the last buyer has ended.
+pub async fn flood(plan: Plan, destination: &Destination) -> anyhow::Result<Flooded> {
     let target = Target::parse(&destination.url)?;
     let hall = Hall::new(&plan.hall)?;
     let show_id = create_show(&plan, &hall, &target, &destination.operator_key).await?;
@@ -76,27 +85,39 @@ pub async fn run(plan: Plan, destination: &Destination) -> anyhow::Result<Summar
     }
     let began_at = server_time(&crowd).await?;
     let records = let_in(&crowd).await?;
-
-    let mut summary = Summary::new(
-        &records,
-        crowd.plan.clone(),
-        destination.url.clone(),
+    Ok(Flooded {
+        crowd,
         show_id,
         began_at,
-    );
-    summary.retries = crowd.counters.retries();
-    summary.violations = std::mem::take(
-        &mut *crowd
-            .complaints
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner),
-    );
-    match &destination.database_url {
-        Some(url) => check_rows(&crowd, show_id, &records, url, &mut summary).await?,
-        // Without the rows, who was not told the outcome counts as lost.
-        None => summary.lost = summary.untold,
+        records,
+    })
+}
+
+impl Flooded {
+    /// Counts, and holds what buyers were told against the rows.
+    pub async fn check(self, destination: &Destination) -> anyhow::Result<Summary> {
+        let Flooded {
+            crowd,
+            show_id,
+            began_at,
+            records,
+        } = self;
+        let (plan, url) = (crowd.plan.clone(), destination.url.clone());
+        let mut summary = Summary::new(&records, plan, url, show_id, began_at);
+        summary.retries = crowd.counters.retries();
+        summary.violations = std::mem::take(
+            &mut *crowd
+                .complaints
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
+        match &destination.database_url {
+            Some(url) => check_rows(&crowd, show_id, &records, url, &mut summary).await?,
+            // Without the rows, who was not told the outcome counts as lost.
+            None => summary.lost = summary.untold,
+        }
+        Ok(summary)
     }
-    Ok(summary)
 }
 
 /// Creates the flood's own show and opens its sale.

@@ -14,28 +14,34 @@ use stampede_devdb::{Durability, Postgres};
 pub struct ScratchDatabase {
     pub url: String,
     server: Option<Postgres>,
+    folder: PathBuf,
 }
 
 impl ScratchDatabase {
     /// Creates `<name>_<process id>` on the server of `url`, or on a server of its own.
     pub async fn create(url: Option<&str>, name: &str) -> Result<ScratchDatabase> {
         let name = format!("{name}_{}", std::process::id());
+        let folder = std::env::temp_dir().join(&name);
         match url {
             Some(url) => {
                 let options: PgConnectOptions =
                     url.parse().context("the database URL is malformed")?;
                 let url = options.database(&name).to_url_lossy().to_string();
                 create(&url).await?;
-                Ok(ScratchDatabase { url, server: None })
+                Ok(ScratchDatabase {
+                    url,
+                    server: None,
+                    folder,
+                })
             }
             None => {
-                let folder = folder(&name);
                 let server = Postgres::start(&folder, Durability::Durable).await?;
                 let url = server.url(&name);
                 create(&url).await?;
                 Ok(ScratchDatabase {
                     url,
                     server: Some(server),
+                    folder,
                 })
             }
         }
@@ -60,6 +66,7 @@ impl ScratchDatabase {
         server.stop().await?;
         // What cannot be removed from a temporary folder is the system's to remove.
         std::fs::remove_dir_all(data).ok();
+        std::fs::remove_dir_all(self.folder).ok();
         Ok(())
     }
 
@@ -78,8 +85,4 @@ async fn create(url: &str) -> Result<()> {
     PostgresDatabase::create_database(url)
         .await
         .context("creating a database; check DATABASE_URL")
-}
-
-fn folder(name: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("stampede-{name}"))
 }
