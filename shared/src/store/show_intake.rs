@@ -25,9 +25,24 @@ pub struct Intake {
 
 /// Locks the intake of a show; `None` when there is no such show.
 pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<Option<Intake>> {
-    // The lock makes positions gapless and their order that of the commits. First in lock order.
+    // The lock makes positions gapless and their order that of the commits. First in lock order. The
+    // clock is read outside of the locking query: when the wait is over, so that no position is given
+    // after the closing time.
     let row = sqlx::query!(
-        r#"select
+        r#"with locked as materialized (
+            select
+                show_id,
+                last_position,
+                sale_state,
+                sale_reason,
+                opens_at,
+                closes_at,
+                queue_limit
+            from show_intake
+            where show_id = $1
+            for update
+        )
+        select
             i.last_position,
             i.sale_state,
             i.sale_reason,
@@ -36,11 +51,9 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
             i.queue_limit,
             p.decided_through,
             p.decided_per_s,
-            now() as "now!"
-        from show_intake i
-        join show_progress p on p.show_id = i.show_id
-        where i.show_id = $1
-        for update of i"#,
+            clock_timestamp() as "now!"
+        from locked i
+        join show_progress p on p.show_id = i.show_id"#,
         show_id,
     )
     .fetch_optional(connection)
