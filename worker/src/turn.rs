@@ -162,6 +162,8 @@ impl TurnTaker {
                 )
             }
             (Task::Decide { limit }, _) => {
+                // What was accepted since may have been accepted after a pause.
+                let limit = limit.min(progress.last_position - after);
                 let cached = self.inventories.take(show_id, Arc::clone(&map));
                 let (plan, through, cached) =
                     plan(&mut tx, show_id, &progress, &mut locked, cached, limit).await?;
