@@ -71,17 +71,20 @@ impl JsonBody {
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         let mut json = serde_json::Deserializer::from_slice(&self.0);
         let value = serde_path_to_error::deserialize(&mut json)
-            .map_err(|error| refuse(error.path(), error.inner()))?;
+            .map_err(|error| self.refuse(error.path(), error.inner()))?;
         json.end().map_err(|error| refuse_syntax(&error))?;
         Ok(value)
     }
-}
 
-fn refuse(path: &Path, error: &serde_json::Error) -> Problem {
-    if error.classify() != Category::Data {
-        return refuse_syntax(error);
+    fn refuse(&self, path: &Path, error: &serde_json::Error) -> Problem {
+        // Where one of some words is expected, serde_json calls a number a syntax error.
+        if error.classify() != Category::Data
+            && let Err(error) = serde_json::from_slice::<serde_json::Value>(&self.0)
+        {
+            return refuse_syntax(&error);
+        }
+        Problem::invalid_body(vec![FieldError::new(pointer(path), without_place(error))])
     }
-    Problem::invalid_body(vec![FieldError::new(pointer(path), without_place(error))])
 }
 
 fn refuse_syntax(error: &serde_json::Error) -> Problem {
@@ -131,6 +134,14 @@ mod tests {
     struct Item {
         #[serde(rename = "count")]
         _count: u32,
+        #[serde(rename = "size")]
+        _size: Option<Size>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Size {
+        Small,
     }
 
     fn parse(body: &'static str) -> Result<Order, Problem> {
@@ -161,6 +172,7 @@ mod tests {
             ),
             (r#"{"items":[{"count":1.5}]}"#, "/items/0/count"),
             (r#"{"items":[{"count":-1}]}"#, "/items/0/count"),
+            (r#"{"items":[{"count":1,"size":2}]}"#, "/items/0/size"),
             (r#"{"items":[{"count":1,"extra":2}]}"#, "/items/0/extra"),
             (r#"{"items":[{}]}"#, "/items/0"),
             (r#"{"items":null}"#, "/items"),
