@@ -2,16 +2,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test says what it means with unwrap")]
 
+mod answers;
+mod bad_input;
 mod crashes;
 mod database_outage;
 mod dev;
 mod flood;
+mod guards;
 mod harness;
+mod holds;
 mod house;
+mod limits;
 mod many_shows;
+mod operators;
 mod probes;
 mod quarantine;
+mod sale;
 mod schema;
+mod seeds;
 mod self_test;
 mod start_up;
 mod statements;
+mod wishes;

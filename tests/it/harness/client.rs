@@ -74,11 +74,15 @@ impl Api {
         send(self.request(Method::GET, path)).await
     }
 
+    /// A request with the operator's key, to be completed and sent by [`send`].
+    pub fn operator_request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.request(method, &format!("/v1/operator{path}"))
+            .bearer_auth(&self.operator_key)
+    }
+
     /// As the operator.
     pub async fn operate(&self, method: Method, path: &str, body: Option<&Value>) -> Answer {
-        let mut request = self
-            .request(method, &format!("/v1/operator{path}"))
-            .bearer_auth(&self.operator_key);
+        let mut request = self.operator_request(method, path);
         if let Some(body) = body {
             request = request.json(body);
         }

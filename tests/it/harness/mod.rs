@@ -20,7 +20,7 @@ use tokio::time::Instant;
 pub use self::{
     arena::{Arena, run, run_with_own_postgres},
     backlog::{decided_through, join_lines, open_floors},
-    client::{Answer, Api, send, try_send},
+    client::{Answer, Api, Buyer, send, try_send},
     halls::{floor, seated, show},
     invariants::breaches,
     process::{Process, binary},
