@@ -27,9 +27,9 @@ pub mod summary;
 pub mod wants;
 pub mod wish;
 
-use std::{process::ExitCode, time::Duration};
+use std::{pin::pin, process::ExitCode, time::Duration};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::FloodArgs;
@@ -81,7 +81,17 @@ pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summary> {
-    let mut server = until_interrupted(OwnServer::start(&args.server)).await?;
+    let mut starting = pin!(OwnServer::start(&args.server));
+    let mut server = tokio::select! {
+        server = &mut starting => server?,
+        error = interruption() => {
+            // What is half started cannot be removed.
+            if let Ok(server) = starting.await {
+                server.stop().await?;
+            }
+            return Err(error);
+        }
+    };
     let destination = Destination {
         url: server.url.clone(),
         operator_key: server.operator_key.clone(),
@@ -104,11 +114,22 @@ async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summar
 
 /// Fails on Ctrl-C and SIGTERM, so that what was started is ended in an orderly way.
 async fn until_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("listening to signals")?;
-    let mut terminate = signal(SignalKind::terminate()).context("listening to signals")?;
     tokio::select! {
         done = work => done,
-        _ = interrupt.recv() => bail!("interrupted"),
-        _ = terminate.recv() => bail!("terminated"),
+        error = interruption() => Err(error),
+    }
+}
+
+/// Returns on Ctrl-C and SIGTERM.
+async fn interruption() -> anyhow::Error {
+    let signals = signal(SignalKind::interrupt())
+        .and_then(|interrupt| Ok((interrupt, signal(SignalKind::terminate())?)));
+    let (mut interrupt, mut terminate) = match signals {
+        Ok(signals) => signals,
+        Err(error) => return anyhow::Error::new(error).context("listening to signals"),
+    };
+    tokio::select! {
+        _ = interrupt.recv() => anyhow!("interrupted"),
+        _ = terminate.recv() => anyhow!("terminated"),
     }
 }

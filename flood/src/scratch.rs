@@ -10,18 +10,20 @@ use sqlx::{
 use stampede_devdb::{Durability, Postgres};
 
 /// An empty database, on an embedded server of its own or beside a given one.
+///
+/// [`ScratchDatabase::remove`] it. When dropped, only what an embedded server left on the disk goes.
 #[derive(Debug)]
 pub struct ScratchDatabase {
     pub url: String,
     server: Option<Postgres>,
-    folder: PathBuf,
+    /// Of an embedded server; removed when dropped.
+    folder: Option<PathBuf>,
 }
 
 impl ScratchDatabase {
     /// Creates `<name>_<process id>` on the server of `url`, or on a server of its own.
     pub async fn create(url: Option<&str>, name: &str) -> Result<ScratchDatabase> {
         let name = format!("{name}_{}", std::process::id());
-        let folder = std::env::temp_dir().join(&name);
         match url {
             Some(url) => {
                 let options: PgConnectOptions =
@@ -31,18 +33,22 @@ impl ScratchDatabase {
                 Ok(ScratchDatabase {
                     url,
                     server: None,
-                    folder,
+                    folder: None,
                 })
             }
             None => {
+                let folder = std::env::temp_dir().join(&name);
+                // From here on, the folder goes however this ends.
+                let mut database = ScratchDatabase {
+                    url: String::new(),
+                    server: None,
+                    folder: Some(folder.clone()),
+                };
                 let server = Postgres::start(&folder, Durability::Durable).await?;
-                let url = server.url(&name);
-                create(&url).await?;
-                Ok(ScratchDatabase {
-                    url,
-                    server: Some(server),
-                    folder,
-                })
+                database.url = server.url(&name);
+                database.server = Some(server);
+                create(&database.url).await?;
+                Ok(database)
             }
         }
     }
@@ -56,8 +62,8 @@ impl ScratchDatabase {
     }
 
     /// Removes the database, with its server if that is its own.
-    pub async fn remove(self) -> Result<()> {
-        let Some(server) = self.server else {
+    pub async fn remove(mut self) -> Result<()> {
+        let Some(server) = self.server.take() else {
             return PostgresDatabase::force_drop_database(&self.url)
                 .await
                 .context("dropping the database of this run");
@@ -66,18 +72,28 @@ impl ScratchDatabase {
         server.stop().await?;
         // What cannot be removed from a temporary folder is the system's to remove.
         std::fs::remove_dir_all(data).ok();
-        std::fs::remove_dir_all(self.folder).ok();
         Ok(())
     }
 
     /// Leaves everything for a look, and says where it is.
-    pub async fn keep(self) -> Result<String> {
-        let Some(server) = self.server else {
-            return Ok(self.url);
+    pub async fn keep(mut self) -> Result<String> {
+        let Some(server) = self.server.take() else {
+            return Ok(self.url.clone());
         };
+        self.folder = None;
         let data = server.data().display().to_string();
         server.stop().await?;
         Ok(data)
+    }
+}
+
+impl Drop for ScratchDatabase {
+    fn drop(&mut self) {
+        if let Some(folder) = &self.folder {
+            // The server ends with this process at the latest.
+            drop(self.server.take());
+            std::fs::remove_dir_all(folder).ok();
+        }
     }
 }
 

@@ -27,7 +27,7 @@ pub fn render(summary: &Summary) -> String {
 <main>
 <header>
 <h1>Flood <em class="{verdict}">{verdict}</em></h1>
-<p>{model} for {seats} seats and {floor} places on the floor, seed {seed}. {began}, {seconds:.1} s.</p>
+<p>{model} for {seats} seats and {floor} places on the floor, seed {seed}. Began {began}, took {seconds:.1}&nbsp;s.</p>
 </header>
 {tiles}{violations}{charts}{tables}
 <footer>Stampede flood of show {show}. Latencies count from the intended start of each request, so a
@@ -55,12 +55,12 @@ stalled server is not spared the buyers who would have come meanwhile.</footer>
 fn tiles(summary: &Summary) -> String {
     let tiles = [
         (
-            "accepted per second",
+            "accepted / s",
             rate(summary.accepted_per_s),
             count(summary.accepted),
         ),
         (
-            "decided per second",
+            "decided / s",
             rate(summary.decided_per_s),
             count(summary.decided),
         ),
