@@ -9,6 +9,7 @@ use crate::{
     args::{ArrivalArgs, FloodArgs},
     arrivals::{Arrivals, Shape},
     hall::HallPlan,
+    open_files,
     wants::{Ask, Habits},
 };
 
@@ -46,6 +47,9 @@ pub struct Closed {
 /// More requests than this are not kept in memory.
 const REQUESTS_MAX: u64 = 10_000_000;
 
+/// Enough for 3,000 submissions a second of which each waits a third of a second.
+const POLLERS_DEFAULT: usize = 1000;
+
 impl Plan {
     pub fn new(args: &FloodArgs) -> anyhow::Result<Plan> {
         let habits = &args.habits;
@@ -61,7 +65,7 @@ impl Plan {
         );
         let requests = model.requests();
         let queue_limit = u32::try_from(requests.max(100_000))?;
-        Ok(Plan {
+        let mut plan = Plan {
             seed: args.arrivals.seed,
             model,
             habits: Habits {
@@ -85,9 +89,20 @@ impl Plan {
                 queue_limit: args.hall.queue_limit.unwrap_or(queue_limit),
             },
             connections: args.client.connections as usize,
-            pollers: args.client.pollers as usize,
+            pollers: args
+                .client
+                .pollers
+                .map_or(POLLERS_DEFAULT, |pollers| pollers as usize),
             patience: Duration::from_secs_f64(args.client.patience),
-        })
+        };
+        if args.client.pollers.is_none() {
+            let others = plan.connections + plan.act_connections() + open_files::RESERVE;
+            let spare = open_files::limit().saturating_sub(others as u64);
+            plan.pollers = plan
+                .pollers
+                .min(usize::try_from(spare).unwrap_or(usize::MAX));
+        }
+        Ok(plan)
     }
 
     /// Connections for everything but submissions and long-polls.
