@@ -101,20 +101,39 @@ fn a_flood_through_kills_of_everybody_loses_and_doubles_nothing() {
     });
 }
 
-/// A gate at which the commits of acceptances wait as long as it is closed: they come to it when
-/// everything is done but the commit itself.
+/// A gate at which transactions wait as long as it is closed.
 struct Gate(PgConnection);
 
 impl Gate {
-    async fn closed(arena: &Arena) -> Gate {
+    /// Where acceptances wait that have done everything but their commit.
+    async fn for_acceptances(arena: &Arena) -> Gate {
+        Gate::closed(
+            arena,
+            "create constraint trigger gate after insert on booking_requests
+                deferrable initially deferred for each row execute function pass_gate()",
+        )
+        .await
+    }
+
+    /// Where turns wait while they record their outcomes.
+    async fn for_turns(arena: &Arena) -> Gate {
+        Gate::closed(
+            arena,
+            "create trigger gate after insert on outcomes
+                for each statement execute function pass_gate()",
+        )
+        .await
+    }
+
+    async fn closed(arena: &Arena, trigger: &'static str) -> Gate {
         let mut connection = PgConnection::connect(&arena.database_url()).await.unwrap();
-        let gate = "create function pass_gate() returns trigger language plpgsql
-                as $$ begin perform pg_advisory_xact_lock(1); return null; end $$;
-            create constraint trigger gate after insert on booking_requests
-                deferrable initially deferred for each row execute function pass_gate();
-            select pg_advisory_lock(1)";
-        connection.execute(gate).await.unwrap();
-        Gate(connection)
+        let function = "create function pass_gate() returns trigger language plpgsql
+            as $$ begin perform pg_advisory_xact_lock(1); return null; end $$";
+        connection.execute(function).await.unwrap();
+        connection.execute(trigger).await.unwrap();
+        let mut gate = Gate(connection);
+        gate.close().await;
+        gate
     }
 
     async fn close(&mut self) {
@@ -128,7 +147,7 @@ impl Gate {
             .unwrap();
     }
 
-    /// Returns when a commit waits.
+    /// Returns when a transaction waits.
     async fn holds_somebody(&self, pool: &PgPool) {
         eventually(STEP_LIMIT, async || at_gate(pool).await > 0).await;
     }
@@ -171,7 +190,7 @@ fn a_place_is_told_only_when_it_is_committed_and_an_unknown_one_is_found_by_its_
     run(async |arena| {
         let (mut api, client) = arena.api(&[]).await;
         let show = client.open_show(&show([floor("FLOOR", 10)])).await;
-        let mut gate = Gate::closed(arena).await;
+        let mut gate = Gate::for_acceptances(arena).await;
 
         // The commit outlives the API that asked for it.
         let submission = submit_in_background(&client, &show, "alice");
@@ -227,7 +246,7 @@ fn an_api_that_is_asked_to_stop_answers_what_it_has_accepted() {
         let waiting = client.buyer("early");
         let accepted = waiting.submit(&show, &one_place()).await.expect(202);
         let request = accepted["id"].as_str().unwrap().to_owned();
-        let mut gate = Gate::closed(arena).await;
+        let mut gate = Gate::for_acceptances(arena).await;
         let submissions: Vec<_> = (0..20)
             .map(|n| submit_in_background(&client, &show, &format!("buyer-{n}")))
             .collect();
@@ -279,20 +298,21 @@ fn a_worker_that_is_asked_to_stop_ends_its_turn_first() {
     run(async |arena| {
         let show = open_floors(&arena.pool, 1, 1_000).await[0];
         join_lines(&arena.pool, &[show], 200, &one_place_in_the_log()).await;
-        let mut worker = arena
-            .worker_failing("turn_before_commit=sleep(500)", &["--turn-size", "10"])
-            .await;
+        let mut gate = Gate::for_turns(arena).await;
+        let mut worker = arena.worker(&["--turn-size", "10"]).await;
+        gate.holds_somebody(&arena.pool).await;
+        let asked = Instant::now();
+        worker.signal("TERM");
         eventually(STEP_LIMIT, async || {
-            turns_before_commit(&arena.pool).await == 1
+            worker.stderr().contains("worker drains")
         })
         .await;
-        let asked = Instant::now();
-        worker.stop().await;
-        assert!(
-            asked.elapsed() < Duration::from_secs(3),
-            "{:?}",
-            asked.elapsed()
-        );
+        assert!(worker.is_running());
+        gate.open().await;
+        let status = worker.exit().await;
+        assert!(status.success(), "{status}: {}", worker.stderr());
+        let elapsed = asked.elapsed();
+        assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
         let decided = decided_through(&arena.pool, show).await;
         // One turn more may have been on its way to a handler.
         assert!(decided == 10 || decided == 20, "{decided}");
@@ -326,6 +346,11 @@ async fn turns_before_commit(pool: &PgPool) -> i64 {
     .await
 }
 
+/// Workers that have left a show to another worker.
+const TURNS_GIVEN_UP: &str = "select count(*) from pg_stat_activity
+    where datname = current_database() and application_name = 'stampede worker'
+        and state = 'idle' and query = 'ROLLBACK'";
+
 #[test]
 fn the_next_outcome_comes_within_a_second_of_a_kill() {
     run(async |arena| {
@@ -343,10 +368,13 @@ fn the_next_outcome_comes_within_a_second_of_a_kill() {
             })
             .await;
             let second = arena.worker(&[]).await;
-            assert_eq!(
-                buyer.poll(&show, request, 0).await.expect(200)["state"],
-                "queued"
-            );
+            // The second has looked and found the show taken.
+            eventually(STEP_LIMIT, async || {
+                count(&arena.pool, TURNS_GIVEN_UP).await > 0
+            })
+            .await;
+            let waiting = buyer.poll(&show, request, 0).await.expect(200);
+            assert_eq!(waiting["state"], "queued");
 
             first.kill();
             let killed = Instant::now();
@@ -414,7 +442,7 @@ fn an_api_frozen_in_its_transaction_is_overtaken_and_harmless_when_it_wakes() {
     run(async |arena| {
         let (mut frozen, client) = arena.api(&[]).await;
         let show = client.open_show(&show([floor("FLOOR", 100)])).await;
-        let mut gate = Gate::closed(arena).await;
+        let mut gate = Gate::for_acceptances(arena).await;
         let late = submit_in_background(&client, &show, "alice");
         gate.holds_somebody(&arena.pool).await;
         frozen.signal("STOP");

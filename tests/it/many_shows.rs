@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
-use crate::harness::{decided_through, eventually, join_lines, open_floors, run};
+use crate::harness::{Process, decided_through, eventually, join_lines, open_floors, run};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -124,6 +124,14 @@ fn a_small_show_does_not_wait_for_the_backlogs_of_big_ones() {
     });
 }
 
+/// How many positions the turns of a worker passed, by its log.
+fn decided_by(worker: &Process) -> i64 {
+    let log = worker.stderr();
+    let turns = log.split(" decided=").skip(1);
+    let positions = turns.filter_map(|turn| turn.split(' ').next()?.parse::<i64>().ok());
+    positions.sum()
+}
+
 #[test]
 fn four_workers_decide_one_line_in_its_order() {
     run(async |arena| {
@@ -138,11 +146,11 @@ fn four_workers_decide_one_line_in_its_order() {
         for worker in &mut workers {
             worker.stop().await;
         }
-        let busy = workers
-            .iter()
-            .filter(|worker| worker.stderr().contains(" turn "))
-            .count();
-        assert!(busy > 1, "only {busy} of 4 took turns");
+        let decided: Vec<i64> = workers.iter().map(decided_by).collect();
+        let busy = decided.iter().filter(|decided| **decided > 0).count();
+        assert!(busy > 1, "{decided:?}");
+        // Nobody was decided in two turns, which the rows alone would not show.
+        assert_eq!(decided.iter().sum::<i64>(), 20_000, "{decided:?}");
 
         // The first come were served, and nobody was served before whoever came earlier.
         assert_eq!(
