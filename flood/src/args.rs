@@ -289,15 +289,11 @@ pub struct ClientArgs {
     #[arg(value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub connections: u32,
 
-    /// Connections for long-polls; a buyer who gets none polls plainly
-    #[arg(
-        long,
-        env = "STAMPEDE_FLOOD_POLLERS",
-        value_name = "N",
-        default_value_t = 512
-    )]
+    /// Connections for long-polls; a buyer who gets none polls plainly [default: 1000, or as many as
+    /// may be open]
+    #[arg(long, env = "STAMPEDE_FLOOD_POLLERS", value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(0..=50_000))]
-    pub pollers: u32,
+    pub pollers: Option<u32>,
 
     /// How long a buyer tries again before giving up
     #[arg(
