@@ -9,7 +9,7 @@ mod turn;
 
 use std::{future::Future, time::Duration};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use apalis::{
     layers::{WorkerBuilderExt, prometheus::PrometheusLayer},
     prelude::{Monitor, WorkerBuilder},
@@ -104,18 +104,67 @@ pub async fn run(
                 .build(handler::handle_turn)
         })
         .shutdown_timeout(Duration::from_secs(settings.worker_drain_seconds));
-    let result = monitor
-        .run_with_signal(async move {
-            shutdown.await;
-            info!("worker drains");
-            Ok(())
-        })
-        .await;
+    let result = supervise(monitor, shutdown).await;
 
     stop.cancel();
     sweep.await.context("the sweep panicked")?;
     lines.await.context("the watch of the lines panicked")?;
-    result.context("the worker stopped")?;
+    result?;
     info!("worker stopped");
     Ok(())
+}
+
+/// Runs the monitor until `shutdown`; fails when its worker ends before.
+///
+/// A monitor with a shutdown timeout keeps it to itself that a worker has failed.
+async fn supervise(
+    monitor: Monitor,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let asked = CancellationToken::new();
+    let asking = asked.clone();
+    let signal = async move {
+        shutdown.await;
+        asking.cancel();
+        info!("worker drains");
+        Ok(())
+    };
+    let result = monitor.run_with_signal(signal).await;
+    result.context("the worker stopped")?;
+    ensure!(asked.is_cancelled(), "the worker ended by itself");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use apalis_core::backend::{TaskSink, memory::MemoryStorage};
+
+    use super::*;
+
+    fn monitor(tasks: MemoryStorage<u32>) -> Monitor {
+        let tasks = Mutex::new(Some(tasks));
+        let worker = move |_| {
+            let handler = async |task: u32| assert_eq!(task, 0);
+            let tasks = tasks.lock().unwrap().take().unwrap();
+            WorkerBuilder::new("test").backend(tasks).build(handler)
+        };
+        let monitor = Monitor::new().register(worker);
+        monitor.shutdown_timeout(Duration::from_secs(1))
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_ends_by_itself_is_a_failure() {
+        let mut tasks = MemoryStorage::new();
+        tasks.push(1).await.unwrap();
+        let ended = supervise(monitor(tasks), std::future::pending()).await;
+        assert!(ended.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_worker_that_was_asked_to_end_is_none() {
+        let asked = supervise(monitor(MemoryStorage::new()), async {}).await;
+        asked.unwrap();
+    }
 }
