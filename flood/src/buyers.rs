@@ -43,9 +43,13 @@ pub struct Crowd {
     /// Makes the keys and buyers of this flood its own.
     pub name: String,
     pub submits: Pool,
-    /// For everything but submissions and long-polls.
+    /// For leaving, confirming and cancelling.
     pub acts: Pool,
+    /// For plain polls, so that they never wait behind confirmations.
+    pub asks: Pool,
     pub pollers: Pool,
+    /// For the watermark: it must not wait behind anybody.
+    pub watch: Pool,
     pub line: Line,
     /// Closed as soon as buyers may ask for their outcomes.
     pub silence: Semaphore,
@@ -256,7 +260,7 @@ impl Buyer<'_> {
                 Some(answer) => answer,
                 None => {
                     crowd.line.passes(position, pace).await;
-                    crowd.acts.call(&crowd.calls.request(&self.who, id)).await
+                    crowd.asks.call(&crowd.calls.request(&self.who, id)).await
                 }
             };
             match answer {

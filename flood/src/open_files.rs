@@ -10,7 +10,7 @@ pub const RESERVE: usize = 64;
 /// Fails with what to do when the limit is too low. Where the limit cannot be read, connecting will
 /// tell.
 pub fn check(plan: &Plan) -> anyhow::Result<()> {
-    let needed = (plan.connections + plan.act_connections() + plan.pollers + RESERVE) as u64;
+    let needed = (plan.all_connections() + RESERVE) as u64;
     let limit = limit();
     if limit < needed {
         bail!(

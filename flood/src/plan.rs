@@ -96,7 +96,7 @@ impl Plan {
             patience: Duration::from_secs_f64(args.client.patience),
         };
         if args.client.pollers.is_none() {
-            let others = plan.connections + plan.act_connections() + open_files::RESERVE;
+            let others = plan.all_connections() - plan.pollers + open_files::RESERVE;
             let spare = open_files::limit().saturating_sub(others as u64);
             plan.pollers = plan
                 .pollers
@@ -105,9 +105,14 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Connections for everything but submissions and long-polls.
+    /// Connections for confirmations, and as many again for plain polls.
     pub fn act_connections(&self) -> usize {
-        (self.connections / 2).max(4)
+        (self.connections / 4).max(4)
+    }
+
+    /// Connections in all.
+    pub fn all_connections(&self) -> usize {
+        self.connections + 2 * self.act_connections() + self.pollers
     }
 }
 

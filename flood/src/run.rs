@@ -72,6 +72,8 @@ pub async fn flood(plan: Plan, destination: &Destination) -> anyhow::Result<Floo
         name: format!("flood-{}", show_id.simple()),
         submits: Pool::new(target.clone(), plan.connections),
         acts: Pool::new(target.clone(), plan.act_connections()),
+        asks: Pool::new(target.clone(), plan.act_connections()),
+        watch: Pool::new(target.clone(), 1),
         pollers: Pool::new(target, plan.pollers),
         line: Line::default(),
         silence: Semaphore::new(0),
@@ -169,7 +171,7 @@ async fn server_time(crowd: &Crowd) -> anyhow::Result<DateTime<Utc>> {
 
 /// Lets everybody in, with the line watched and the progress shown, until the last has ended.
 async fn let_in(crowd: &Arc<Crowd>) -> anyhow::Result<Vec<Record>> {
-    let watch = crowd.line.watch(&crowd.calls, &crowd.acts);
+    let watch = crowd.line.watch(&crowd.calls, &crowd.watch);
     let show = progress::show(&crowd.counters, &crowd.line, crowd.plan.model.requests());
     let live = async {
         match crowd.plan.model {
