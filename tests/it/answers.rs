@@ -359,6 +359,12 @@ fn the_far_end_of_the_line_is_told_to_come_back_later() {
             .execute(&arena.pool)
             .await
             .unwrap();
+        // Answers may be a moment old.
+        let path = format!("/v1/shows/{show}/queue");
+        eventually(LIMIT, async || {
+            api.get(&path).await.expect(200)["decided_per_s"].is_number()
+        })
+        .await;
         let mut paces = Vec::new();
         for place in 1..=60 {
             let buyer = api.buyer(&format!("buyer-{place}"));
