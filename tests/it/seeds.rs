@@ -416,3 +416,27 @@ fn requests_are_decided_in_the_order_of_acceptance() {
         assert!(count(arena, turns).await >= 300 / 7);
     });
 }
+
+#[test]
+fn two_replicas_give_gapless_positions() {
+    run(async |arena| {
+        let (_one, first) = arena.api(&[]).await;
+        let (_other, second) = arena.api(&[]).await;
+        let show = first.open_show(&show([floor("FLOOR", 1)])).await;
+        let submission = body(&[places("FLOOR", 1)]);
+        let submitting = (0..300).map(async |no| {
+            let buyer = [&first, &second][no % 2].buyer(&format!("buyer-{no}"));
+            let accepted = buyer.submit(&show, &submission).await.expect(202);
+            accepted["position"].as_i64().unwrap()
+        });
+        let mut positions = join_all(submitting).await;
+        positions.sort_unstable();
+        assert_eq!(positions, (1..=300).collect::<Vec<_>>());
+        let against_the_clock = "select count(*)
+            from booking_requests one
+            join booking_requests next
+                on next.show_id = one.show_id and next.position = one.position + 1
+            where next.accepted_at < one.accepted_at";
+        assert_eq!(count(arena, against_the_clock).await, 0);
+    });
+}

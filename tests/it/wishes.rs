@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 
 use crate::harness::{Api, Buyer};
@@ -50,6 +50,9 @@ impl Asked {
     }
 }
 
+/// The most who ask at the same time: more would test how many connections this machine can serve.
+const AT_ONCE: usize = 200;
+
 /// A buyer for each wish, all at once, until all are answered.
 pub async fn crowd(api: &Api, show: &str, wishes: impl IntoIterator<Item = Value>) -> Vec<Asked> {
     let asking = wishes.into_iter().enumerate().map(async |(no, wish)| {
@@ -57,7 +60,7 @@ pub async fn crowd(api: &Api, show: &str, wishes: impl IntoIterator<Item = Value
         let request = buyer.ask(show, json!([wish])).await;
         Asked { buyer, request }
     });
-    join_all(asking).await
+    stream::iter(asking).buffered(AT_ONCE).collect().await
 }
 
 /// How many were met; all others have this reason.
