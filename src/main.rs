@@ -14,6 +14,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use stampede_shared::{store::DatabaseSettings, telemetry::LogSettings};
 
+/// A request allocates dozens of times, on all threads.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A fair, durable booking queue on Postgres.
 ///
 /// Without a command, `stampede` is `stampede dev`: everything in one process, with a database of its

@@ -16,6 +16,8 @@ use stampede_shared::store::error::is_transient;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use crate::outcomes::FindError;
+
 /// How long a client should leave a server alone that cannot take more, in seconds.
 const RETRY_AFTER_S: u32 = 1;
 
@@ -301,6 +303,15 @@ impl IntoResponse for Problem {
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Problem {
         if is_transient(&error) {
+            return Problem::try_later(Code::Unavailable, "the database is away; try again");
+        }
+        Problem::internal(error.into())
+    }
+}
+
+impl From<FindError> for Problem {
+    fn from(error: FindError) -> Problem {
+        if error.is_transient() {
             return Problem::try_later(Code::Unavailable, "the database is away; try again");
         }
         Problem::internal(error.into())

@@ -26,7 +26,8 @@ const WAITING_MAX: usize = 16_384;
 const IDLE_MAX: Duration = Duration::from_secs(30);
 
 /// Too many calls wait already, or their task is gone; nothing was done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many calls wait already")]
 pub struct Overloaded;
 
 type Process<Call, Answer> =

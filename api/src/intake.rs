@@ -17,7 +17,6 @@ use stampede_shared::{
         Database,
         booking_requests::{self, KnownRequest, NewRequests},
         error::{is_transient, violated_constraint},
-        notify,
         show_intake::{self, Intake as IntakeRow},
     },
 };
@@ -147,7 +146,6 @@ async fn append_once(
     if !plan.rows.positions.is_empty() {
         booking_requests::append(&mut tx, show_id, &plan.rows, intake.now).await?;
         show_intake::advance(&mut tx, show_id, plan.last_position).await?;
-        notify::accepted(&mut tx, show_id).await?;
     }
     tx.commit().await?;
     Ok(plan.answers)

@@ -1,5 +1,5 @@
 //! How fast turns decide a filled log, beside reading and writing back the same rows without rules:
-//! no lock on the inventory, no decision, no counters, no totals, no version, no notification.
+//! no lock on the inventory, no decision, no counters, no totals, no version.
 
 use std::time::Instant;
 
@@ -95,8 +95,9 @@ async fn read_decided(
     let positions: Vec<Position> = (1..=requests as Position).collect();
     let mut decided = Vec::with_capacity(requests);
     for positions in positions.chunks(5_000) {
-        decided
-            .extend(request_status::find_by_positions(&database.pool, show_id, positions).await?);
+        let mut tx = database.begin().await?;
+        decided.extend(request_status::find_by_positions(&mut tx, show_id, positions).await?);
+        tx.commit().await?;
     }
     decided.sort_unstable_by_key(|status| status.position);
     Ok(decided)

@@ -25,7 +25,6 @@ use stampede_shared::{
         Database, booking_requests, buyer_totals,
         error::is_transient,
         hold_seats, holds,
-        notify::{self, Told},
         outcomes, seats, sections,
         show_inventory::{self, Locked},
         show_progress::{self, Advance, Progress},
@@ -181,7 +180,6 @@ impl TurnTaker {
             decided_per_s: Some(rate(&progress, &locked, decided, started.elapsed())),
         };
         show_progress::advance(&mut tx, show_id, advance).await?;
-        notify::told(&mut tx, &Told::Decided { show_id, through }).await?;
         fail::fail_point!("turn_before_commit");
         tx.commit().await?;
 

@@ -1,7 +1,7 @@
 //! Reads of the view that shows a request with what became of it.
 
 use chrono::{DateTime, Utc};
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::domain::{Amount, Position, SeatNo, SectionNo, hold::HoldState, outcome::Reason};
@@ -55,48 +55,62 @@ pub struct Booking {
     pub booked_at: DateTime<Utc>,
 }
 
-/// The request of that id; `None` when there is none or it is another buyer's.
-pub async fn find(
-    pool: &PgPool,
+/// The requests of these ids, in no order; those that do not exist are absent.
+pub async fn find_by_ids(
+    connection: &mut PgConnection,
     show_id: Uuid,
-    request_id: Uuid,
-    buyer_id: &str,
-) -> sqlx::Result<Option<RequestStatus>> {
-    let row = sqlx::query_as!(
+    request_ids: &[Uuid],
+) -> sqlx::Result<Vec<RequestStatus>> {
+    // `offset 0` keeps it at one index probe a request, whatever the planner knows of the tables.
+    let rows = sqlx::query_as!(
         Row,
         r#"select
-            request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
-            accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
-            section_no, quantity, total, expires_at, seats, booking_id, booked_at
-        from request_status
-        where show_id = $1 and request_id = $2 and buyer_id = $3"#,
+            found.request_id as "request_id!", found.position as "position!",
+            found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
+            found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
+            found.quantity, found.total, found.expires_at, found.seats, found.booking_id,
+            found.booked_at
+        from unnest($2::uuid[]) as asked (request_id)
+        cross join lateral (
+            select *
+            from request_status
+            where show_id = $1 and request_id = asked.request_id
+            offset 0
+        ) found"#,
         show_id,
-        request_id,
-        buyer_id,
+        request_ids,
     )
-    .fetch_optional(pool)
+    .fetch_all(connection)
     .await?;
-    row.map(RequestStatus::try_from).transpose()
+    rows.into_iter().map(RequestStatus::try_from).collect()
 }
 
 /// The requests at these positions, in no order.
 pub async fn find_by_positions(
-    pool: &PgPool,
+    connection: &mut PgConnection,
     show_id: Uuid,
     positions: &[Position],
 ) -> sqlx::Result<Vec<RequestStatus>> {
+    // As in [`find_by_ids`].
     let rows = sqlx::query_as!(
         Row,
         r#"select
-            request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
-            accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
-            section_no, quantity, total, expires_at, seats, booking_id, booked_at
-        from request_status
-        where show_id = $1 and position = any($2)"#,
+            found.request_id as "request_id!", found.position as "position!",
+            found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
+            found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
+            found.quantity, found.total, found.expires_at, found.seats, found.booking_id,
+            found.booked_at
+        from unnest($2::bigint[]) as asked (position)
+        cross join lateral (
+            select *
+            from request_status
+            where show_id = $1 and position = asked.position
+            offset 0
+        ) found"#,
         show_id,
         positions,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await?;
     rows.into_iter().map(RequestStatus::try_from).collect()
 }

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::notify;
 use crate::domain::{
     Position,
     sale::{Sale, SaleState},
@@ -73,18 +74,24 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
     }))
 }
 
-/// Says that positions up to `last_position` are given.
+/// Says that positions up to `last_position` are given, and wakes the workers at the commit.
 pub async fn advance(
     connection: &mut PgConnection,
     show_id: Uuid,
     last_position: Position,
 ) -> sqlx::Result<()> {
+    // One round trip for both: each costs the whole batch.
     sqlx::query!(
-        "update show_intake
-        set last_position = $2
-        where show_id = $1",
+        "with advanced as (
+            update show_intake
+            set last_position = $2
+            where show_id = $1
+        )
+        select pg_notify($3, $4)",
         show_id,
         last_position,
+        notify::ACCEPTED,
+        show_id.to_string(),
     )
     .execute(connection)
     .await?;

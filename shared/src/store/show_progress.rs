@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use super::show_intake::sale;
+use super::{
+    notify::{self, Told},
+    show_intake::sale,
+};
 use crate::domain::{Position, sale::Sale};
 
 /// What a turn knows about its show while it holds the lock.
@@ -73,21 +76,31 @@ pub struct Advance {
     pub decided_per_s: Option<f64>,
 }
 
-/// Says that everything up to `decided_through` has its outcome.
+/// Says that everything up to `decided_through` has its outcome, and tells the API at the commit.
 pub async fn advance(
     connection: &mut PgConnection,
     show_id: Uuid,
     advance: Advance,
 ) -> sqlx::Result<()> {
+    let told = Told::Decided {
+        show_id,
+        through: advance.decided_through,
+    };
+    // One round trip for both: each costs the whole turn.
     sqlx::query!(
-        "update show_progress
-        set decided_through = $2, served_at = $3, backlogged = $4, decided_per_s = $5
-        where show_id = $1",
+        "with advanced as (
+            update show_progress
+            set decided_through = $2, served_at = $3, backlogged = $4, decided_per_s = $5
+            where show_id = $1
+        )
+        select pg_notify($6, $7)",
         show_id,
         advance.decided_through,
         advance.served_at,
         advance.backlogged,
         advance.decided_per_s,
+        notify::TOLD,
+        told.payload(),
     )
     .execute(connection)
     .await?;
