@@ -75,7 +75,7 @@ fn a_flood_through_kills_of_everybody_loses_and_doubles_nothing() {
         let mut flood = Flood::start(arena, &client.url, &arguments);
         let mut kills = 0;
         let (mut given, mut decided) = (0, 0);
-        while flood.is_running() {
+        while flood.goes_on().await {
             let now = progress(&arena.pool).await.unwrap();
             if now.0 > given + 300 {
                 api.kill();

@@ -30,7 +30,7 @@ fn a_flood_through_crashes_of_postgres_loses_and_doubles_nothing() {
         let mut flood = Flood::start(arena, &client.url, &arguments);
         let mut crashes = 0;
         let mut given = 0;
-        while flood.is_running() {
+        while flood.goes_on().await {
             // Nobody but the test may be sure of the database.
             let Ok(now) = progress(&arena.pool).await else {
                 continue;

@@ -5,6 +5,7 @@ use std::{future::ready, path::PathBuf, time::Duration};
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool, postgres::PgPoolOptions};
 use stampede_flood::checker;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::harness::{
@@ -19,6 +20,7 @@ const FLOOD_LIMIT: Duration = Duration::from_secs(120);
 pub struct Flood {
     process: Process,
     figures: PathBuf,
+    began: Instant,
 }
 
 impl Flood {
@@ -36,10 +38,17 @@ impl Flood {
             .arg("--json")
             .arg(&figures);
         let process = Process::spawn("flood", &mut command);
-        Flood { process, figures }
+        Flood {
+            process,
+            figures,
+            began: Instant::now(),
+        }
     }
 
-    pub fn is_running(&mut self) -> bool {
+    /// Whether it is still running a moment later; panics if it runs for too long.
+    pub async fn goes_on(&mut self) -> bool {
+        assert!(self.began.elapsed() < FLOOD_LIMIT, "the flood does not end");
+        tokio::time::sleep(Duration::from_millis(10)).await;
         self.process.is_running()
     }
 
