@@ -145,7 +145,6 @@ async fn append_once(
     let plan = plan(&intake, &known, submissions);
     if !plan.rows.positions.is_empty() {
         booking_requests::append(&mut tx, show_id, &plan.rows, intake.now).await?;
-        show_intake::advance(&mut tx, show_id, plan.last_position).await?;
     }
     tx.commit().await?;
     Ok(plan.answers)
@@ -168,7 +167,6 @@ async fn find_known(
 #[derive(Debug)]
 struct Plan {
     rows: NewRequests,
-    last_position: Position,
     answers: Vec<Answer>,
 }
 
@@ -240,11 +238,7 @@ fn plan(intake: &IntakeRow, known: &[KnownRequest], submissions: &[Submission]) 
         };
         answers.push(answer);
     }
-    Plan {
-        rows,
-        last_position,
-        answers,
-    }
+    Plan { rows, answers }
 }
 
 fn refuse(intake: &IntakeRow, state: SaleState, last_position: Position) -> Result<(), Refusal> {
@@ -326,7 +320,6 @@ mod tests {
         assert_eq!(positions(&plan), [Some(8), Some(9), None, None]);
         assert_eq!(plan.answers[2], Err(Refusal::QueueFull));
         assert_eq!(plan.rows.positions, [8, 9]);
-        assert_eq!(plan.last_position, 9);
     }
 
     #[test]

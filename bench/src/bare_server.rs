@@ -13,10 +13,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use stampede_shared::store::{
-    Database,
-    booking_requests::{self, NewRequests},
-};
+use stampede_shared::store::{Database, bare, booking_requests::NewRequests};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -119,6 +116,6 @@ async fn write(
 
 async fn append(database: &Database, show_id: Uuid, rows: &NewRequests) -> sqlx::Result<()> {
     let mut tx = database.begin().await?;
-    booking_requests::append(&mut tx, show_id, rows, Utc::now()).await?;
+    bare::append(&mut tx, show_id, rows, Utc::now()).await?;
     tx.commit().await
 }

@@ -115,7 +115,6 @@ pub async fn fill_log(
         last_position += rows.positions.len();
         let mut tx = database.begin().await?;
         booking_requests::append(&mut tx, show_id, &rows, Utc::now()).await?;
-        show_intake::advance(&mut tx, show_id, last_position as i64).await?;
         tx.commit().await?;
     }
     Ok(())

@@ -23,6 +23,9 @@ use crate::{decide::Log, hall::Asks, product::Product, report::Report};
 /// The product's API and the turns share these.
 const CONNECTIONS: u32 = 12;
 
+/// How long each round of accepting lasts.
+const ACCEPT_FOR: Duration = Duration::from_secs(5);
+
 /// What is measured, and where to.
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
@@ -49,9 +52,24 @@ pub struct BenchArgs {
     #[arg(long)]
     backlog: bool,
 
+    /// Measure this part only
+    #[arg(long, value_name = "PART")]
+    only: Option<Part>,
+
     /// Write the figures to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+}
+
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// HTTP to durable 202
+    Accept,
+    /// Turns over a filled log
+    Decide,
+    /// Long-polls woken
+    Answer,
 }
 
 /// Measures everything and prints a table.
@@ -76,63 +94,76 @@ async fn measure(args: &BenchArgs, settings: &DatabaseSettings) -> Result<Report
     let database = Database::connect(settings, CONNECTIONS, "stampede bench").await?;
     database.migrate().await?;
     let rounds = usize::from(args.rounds);
-    let requests = args.requests as usize;
+    let wanted = |part| args.only.is_none_or(|only| only == part);
+    let mut report = Report::default();
+    if wanted(Part::Accept) || wanted(Part::Answer) {
+        let product = Product::start(database.clone()).await?;
+        if wanted(Part::Accept) {
+            eprintln!("accept: {} connections", accept::CONNECTIONS);
+            let accept = accept::measure(&database, &product, rounds, ACCEPT_FOR).await?;
+            report.accept = Some(accept.figure.summary());
+            report.accept_ms = Some(accept.latencies.summary());
+            report.accept_alone_ms = Some(accept.alone.summary());
+        }
+        if wanted(Part::Answer) {
+            eprintln!("answer: {} long-polls", args.waiters);
+            let waiters = args.waiters as usize;
+            let answer = answer::measure(&database, &product, rounds, waiters).await?;
+            report.answer = Some(answer.summary());
+        }
+    }
+    if wanted(Part::Decide) {
+        measure_decide(args, &database, rounds, &mut report).await?;
+    }
+    Ok(report)
+}
 
-    eprintln!("accept: {} connections", accept::CONNECTIONS);
-    let product = Product::start(database.clone()).await?;
-    let accept = accept::measure(&database, &product, rounds, Duration::from_secs(5)).await?;
-
-    eprintln!("answer: {} long-polls", args.waiters);
-    let answer = answer::measure(&database, &product, rounds, args.waiters as usize).await?;
-    drop(product);
-
+async fn measure_decide(
+    args: &BenchArgs,
+    database: &Database,
+    rounds: usize,
+    report: &mut Report,
+) -> Result<()> {
     // Ten requests for each seat; for best available, as many seats as are asked for.
+    let requests = args.requests as usize;
     let contested = Log {
         asks: Asks::NamedSeats,
         sections: (requests / 20_000).max(1),
         seats_per_section: 2_000,
         requests,
     };
-    eprintln!("decide: {requests} requests");
-    let decide = decide::measure(&database, contested, rounds).await?;
     let sold_out = Log {
         sections: 1,
         seats_per_section: 50,
         ..contested
     };
-    let sold_out = decide::measure(&database, sold_out, rounds).await?;
     let best = Log {
         asks: Asks::BestAvailable,
         sections: 10,
-        seats_per_section: 2_000,
         requests: 8_000,
+        ..contested
     };
-    let best_available = decide::measure(&database, best, rounds).await?;
-    let backlog = if args.backlog {
+    eprintln!("decide: {requests} requests");
+    report.decide = Some(
+        decide::measure(database, contested, rounds)
+            .await?
+            .summary(),
+    );
+    report.decide_sold_out = Some(decide::measure(database, sold_out, rounds).await?.summary());
+    report.best_available = Some(decide::measure(database, best, rounds).await?.summary());
+    if args.backlog {
+        // The same hall, so that only the length of the line differs.
         let short = Log {
             requests: requests / 10,
-            ..contested
+            ..sold_out
         };
         let long = Log {
             requests: requests * 10,
-            ..contested
+            ..sold_out
         };
-        Some((
-            decide::measure(&database, short, rounds).await?.summary(),
-            decide::measure(&database, long, 1).await?.summary(),
-        ))
-    } else {
-        None
-    };
-    Ok(Report {
-        accept: accept.figure.summary(),
-        accept_ms: accept.latencies.summary(),
-        accept_alone_ms: accept.alone.summary(),
-        decide: decide.summary(),
-        decide_sold_out: sold_out.summary(),
-        best_available: best_available.summary(),
-        answer: answer.summary(),
-        backlog_short: backlog.as_ref().map(|(short, _)| short.clone()),
-        backlog_long: backlog.map(|(_, long)| long),
-    })
+        eprintln!("backlog: {} and {} requests", short.requests, long.requests);
+        report.backlog_short = Some(decide::measure(database, short, rounds).await?.summary());
+        report.backlog_long = Some(decide::measure(database, long, 1).await?.summary());
+    }
+    Ok(())
 }

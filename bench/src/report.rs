@@ -5,20 +5,29 @@ use serde::Serialize;
 use crate::figures::{LatencySummary, Summary};
 
 /// All that was measured. `ratio` is the product's rate by the bare limit's.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// HTTP to durable 202, everything on; limit: a bare HTTP server that commits the same rows.
-    pub accept: Summary,
-    pub accept_ms: LatencySummary,
-    pub accept_alone_ms: LatencySummary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept: Option<Summary>,
+    /// With all connections busy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_ms: Option<LatencySummary>,
+    /// One client alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accept_alone_ms: Option<LatencySummary>,
     /// Turns over a log of named seats, ten requests a seat; limit: the same rows without rules.
-    pub decide: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decide: Option<Summary>,
     /// The same when next to nothing is left.
-    pub decide_sold_out: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decide_sold_out: Option<Summary>,
     /// Best available in sections of 2,000 seats, until all are sold.
-    pub best_available: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub best_available: Option<Summary>,
     /// Long-polls woken and answered.
-    pub answer: Summary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backlog_short: Option<Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,38 +40,33 @@ impl Report {
         let mut table =
             String::from("| per second | product | bare limit | ratio |\n|---|---:|---:|---:|\n");
         let rows = [
-            ("accept: HTTP to durable 202", Some(&self.accept)),
-            (
-                "decide: named seats, ten requests a seat",
-                Some(&self.decide),
-            ),
-            ("decide: sold out", Some(&self.decide_sold_out)),
-            (
-                "decide: best available, all met",
-                Some(&self.best_available),
-            ),
-            (
-                "decide: a tenth of the backlog",
-                self.backlog_short.as_ref(),
-            ),
-            ("decide: ten times the backlog", self.backlog_long.as_ref()),
-            ("answer: long-polls woken", Some(&self.answer)),
+            ("accept: HTTP to durable 202", &self.accept),
+            ("decide: named seats, ten requests a seat", &self.decide),
+            ("decide: sold out", &self.decide_sold_out),
+            ("decide: best available, all met", &self.best_available),
+            ("decide: sold out, a tenth of the line", &self.backlog_short),
+            ("decide: sold out, ten times the line", &self.backlog_long),
+            ("answer: long-polls woken", &self.answer),
         ];
         for (name, summary) in rows {
             if let Some(summary) = summary {
                 table.push_str(&row(name, summary));
             }
         }
-        let (many, alone) = (&self.accept_ms, &self.accept_alone_ms);
-        table.push_str(&format!(
-            "\naccept, in ms: p50 {:.1}, p99 {:.1}, max {:.1} at {} connections; p50 {:.1}, p99 {:.1} alone\n",
-            many.p50,
-            many.p99,
-            many.max,
-            crate::accept::CONNECTIONS,
-            alone.p50,
-            alone.p99
-        ));
+        let latencies = [
+            (
+                format!("at {} connections", crate::accept::CONNECTIONS),
+                &self.accept_ms,
+            ),
+            ("alone".to_owned(), &self.accept_alone_ms),
+        ];
+        for (who, ms) in latencies {
+            if let Some(LatencySummary { p50, p99, max }) = ms {
+                table.push_str(&format!(
+                    "\naccept {who}, in ms: p50 {p50:.1}, p99 {p99:.1}, max {max:.1}\n"
+                ));
+            }
+        }
         table
     }
 }

@@ -1,9 +1,45 @@
-//! The bare limit that the benchmark compares with: the same rows, read without looking into them.
+//! The bare limits that the benchmark compares with: the same rows, written and read without rules.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::domain::Position;
+use super::booking_requests::NewRequests;
+use crate::domain::{Amount, Position};
+
+/// Writes requests and nothing else.
+pub async fn append(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    requests: &NewRequests,
+    accepted_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "insert into booking_requests (
+            show_id, position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total,
+            accepted_at
+        )
+        select $1, position, request_id, buyer_id, idempotency_key, body_hash, wishes::json,
+            max_total, $9
+        from unnest(
+            $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bigint[]
+        ) as new (
+            position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total
+        )",
+        show_id,
+        &requests.positions,
+        &requests.request_ids,
+        &requests.buyer_ids,
+        &requests.idempotency_keys,
+        &requests.body_hashes,
+        &requests.wishes,
+        &requests.max_totals as &[Option<Amount>],
+        accepted_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
 
 /// Reads the next requests as a turn does, without looking into them. Returns their positions.
 pub async fn read(

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, types::Json};
 use uuid::Uuid;
 
+use super::notify;
 use crate::domain::{
     Amount, Position,
     wish::{BookingRequest, Wish},
@@ -21,25 +22,35 @@ pub struct NewRequests {
     pub max_totals: Vec<Option<Amount>>,
 }
 
-/// Appends to the log.
+/// Appends to the log, says that positions up to the last of them are given, and wakes the workers at
+/// the commit. The caller holds the intake's lock; there is at least one request.
 pub async fn append(
     connection: &mut PgConnection,
     show_id: Uuid,
     requests: &NewRequests,
     accepted_at: DateTime<Utc>,
 ) -> sqlx::Result<()> {
+    // One round trip for all three: whoever is accepted next waits for it.
     sqlx::query!(
-        "insert into booking_requests (
-            show_id, position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total,
-            accepted_at
+        "with appended as (
+            insert into booking_requests (
+                show_id, position, request_id, buyer_id, idempotency_key, body_hash, wishes,
+                max_total, accepted_at
+            )
+            select $1, position, request_id, buyer_id, idempotency_key, body_hash, wishes::json,
+                max_total, $9
+            from unnest(
+                $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::text[],
+                $8::bigint[]
+            ) as new (
+                position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total
+            )
+        ), advanced as (
+            update show_intake
+            set last_position = $10
+            where show_id = $1
         )
-        select $1, position, request_id, buyer_id, idempotency_key, body_hash, wishes::json,
-            max_total, $9
-        from unnest(
-            $2::bigint[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bigint[]
-        ) as new (
-            position, request_id, buyer_id, idempotency_key, body_hash, wishes, max_total
-        )",
+        select pg_notify($11, $12)",
         show_id,
         &requests.positions,
         &requests.request_ids,
@@ -49,6 +60,9 @@ pub async fn append(
         &requests.wishes,
         &requests.max_totals as &[Option<Amount>],
         accepted_at,
+        requests.positions.last().copied().unwrap_or_default(),
+        notify::ACCEPTED,
+        show_id.to_string(),
     )
     .execute(connection)
     .await?;

@@ -5,7 +5,6 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::notify;
 use crate::domain::{
     Position,
     sale::{Sale, SaleState},
@@ -72,30 +71,6 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
         queue_limit: i64::from(row.queue_limit),
         now: row.now,
     }))
-}
-
-/// Says that positions up to `last_position` are given, and wakes the workers at the commit.
-pub async fn advance(
-    connection: &mut PgConnection,
-    show_id: Uuid,
-    last_position: Position,
-) -> sqlx::Result<()> {
-    // One round trip for both: each costs the whole batch.
-    sqlx::query!(
-        "with advanced as (
-            update show_intake
-            set last_position = $2
-            where show_id = $1
-        )
-        select pg_notify($3, $4)",
-        show_id,
-        last_position,
-        notify::ACCEPTED,
-        show_id.to_string(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Says what an operator said about the sale. The caller holds the lock.
