@@ -65,7 +65,14 @@ async fn round(database: &Database, product: &Product, waiters: usize) -> Result
             })
         })
         .collect();
-    product.wait_for_waiters(waiters).await?;
+    if let Err(error) = product.wait_for_waiters(waiters).await {
+        for answer in answered {
+            if answer.is_finished() {
+                answer.await??;
+            }
+        }
+        return Err(error);
+    }
 
     resume(database, show_id).await?;
     let started = Instant::now();
