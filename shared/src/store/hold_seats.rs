@@ -53,10 +53,16 @@ pub async fn list(
     hold_ids: &[Uuid],
 ) -> sqlx::Result<Vec<SeatNo>> {
     sqlx::query_scalar!(
-        "select seat_no
-        from hold_seats
-        where show_id = $1 and hold_id = any($2)
-        order by seat_no",
+        // `offset 0` keeps it at one index probe a hold, whatever the planner knows of the table.
+        "select s.seat_no
+        from unnest($2::uuid[]) as asked (hold_id)
+        cross join lateral (
+            select seat_no
+            from hold_seats
+            where show_id = $1 and hold_id = asked.hold_id
+            offset 0
+        ) s
+        order by s.seat_no",
         show_id,
         hold_ids,
     )

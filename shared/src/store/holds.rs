@@ -116,7 +116,8 @@ pub struct Subject {
     pub expires_at: Option<DateTime<Utc>>,
 }
 
-/// The subjects of these requests, in no order.
+/// The subjects of these requests, in no order. `offset 0` keeps it at one index probe a row, whatever
+/// the planner knows of the tables; joined plainly, it may read the whole log.
 pub async fn find_by_requests(
     connection: &mut PgConnection,
     show_id: Uuid,
@@ -125,17 +126,32 @@ pub async fn find_by_requests(
     sqlx::query_as!(
         Subject,
         r#"select
-            r.request_id,
-            r.position,
-            r.buyer_id,
+            r.request_id as "request_id!",
+            r.position as "position!",
+            r.buyer_id as "buyer_id!",
             o.state as "outcome?",
             h.hold_id as "hold_id?",
             h.state as "hold_state?",
             h.expires_at as "expires_at?"
-        from booking_requests r
-        left join outcomes o on o.show_id = r.show_id and o.position = r.position
-        left join holds h on h.show_id = o.show_id and h.hold_id = o.hold_id
-        where r.show_id = $1 and r.request_id = any($2)"#,
+        from unnest($2::uuid[]) as asked (request_id)
+        cross join lateral (
+            select request_id, position, buyer_id
+            from booking_requests
+            where show_id = $1 and request_id = asked.request_id
+            offset 0
+        ) r
+        left join lateral (
+            select state, hold_id
+            from outcomes
+            where show_id = $1 and position = r.position
+            offset 0
+        ) o on true
+        left join lateral (
+            select hold_id, state, expires_at
+            from holds
+            where show_id = $1 and hold_id = o.hold_id
+            offset 0
+        ) h on true"#,
         show_id,
         request_ids,
     )
@@ -152,16 +168,26 @@ pub async fn find_by_holds(
     sqlx::query_as!(
         Subject,
         r#"select
-            r.request_id,
-            r.position,
-            r.buyer_id,
+            r.request_id as "request_id!",
+            r.position as "position!",
+            r.buyer_id as "buyer_id!",
             'held' as "outcome?",
             h.hold_id as "hold_id?",
             h.state as "hold_state?",
             h.expires_at as "expires_at?"
-        from holds h
-        join booking_requests r on r.show_id = h.show_id and r.position = h.position
-        where h.show_id = $1 and h.hold_id = any($2)"#,
+        from unnest($2::uuid[]) as asked (hold_id)
+        cross join lateral (
+            select hold_id, position, state, expires_at
+            from holds
+            where show_id = $1 and hold_id = asked.hold_id
+            offset 0
+        ) h
+        cross join lateral (
+            select request_id, position, buyer_id
+            from booking_requests
+            where show_id = $1 and position = h.position
+            offset 0
+        ) r"#,
         show_id,
         hold_ids,
     )
