@@ -24,8 +24,7 @@ use stampede_shared::{
     store::{
         Database, booking_requests, buyer_totals,
         error::is_transient,
-        hold_seats, holds,
-        outcomes, seats, sections,
+        hold_seats, holds, outcomes, seats, sections,
         show_inventory::{self, Locked},
         show_progress::{self, Advance, Progress},
     },
