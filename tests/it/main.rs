@@ -13,6 +13,7 @@ mod harness;
 mod holds;
 mod house;
 mod limits;
+mod long_polls;
 mod many_shows;
 mod operators;
 mod probes;
