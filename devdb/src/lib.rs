@@ -13,11 +13,16 @@ use std::{
     fs::{File, TryLockError},
     net::TcpListener,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context, bail};
 
 use crate::{account::Account, binaries::Binaries, cluster::Cluster, server::Server};
+
+/// How often, and how far apart, the lock of a folder is tried.
+const LOCK_ATTEMPTS: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// How often a start is tried when another program takes the port that was free a moment ago.
 const START_ATTEMPTS: usize = 3;
@@ -47,11 +52,11 @@ pub struct Postgres {
 impl Postgres {
     /// Starts the server whose data is below `folder`, after creating both if they are not there.
     ///
-    /// Fails at once if another process has a server in that folder.
+    /// Fails within a second if another process has a server in that folder.
     pub async fn start(folder: &Path, durability: Durability) -> anyhow::Result<Postgres> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("creating {}", folder.display()))?;
-        let lock = lock(folder)?;
+        let lock = lock(folder).await?;
         let account = Account::pick()?;
         let cluster = Cluster::below(folder, account)?;
         let binaries = Binaries::find(&cluster.account, cluster.major()?).await?;
@@ -133,19 +138,23 @@ impl Postgres {
 }
 
 /// The operating system lets go of the lock when this process ends, however it ends.
-fn lock(folder: &Path) -> anyhow::Result<File> {
+///
+/// A process that somebody is just starting has a copy of all open files for a moment, and with it the
+/// lock that its parent gave back: so one that is taken is tried again for a while.
+async fn lock(folder: &Path) -> anyhow::Result<File> {
     let path = folder.join("lock");
     let file =
         File::create(&path).with_context(|| format!("creating the lock {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => {
-            bail!("another process runs the database in {}", folder.display())
-        }
-        Err(TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("locking {}", path.display()))
+    for _ in 0..LOCK_ATTEMPTS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_PAUSE).await,
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
         }
     }
+    bail!("another process runs the database in {}", folder.display())
 }
 
 fn free_port() -> anyhow::Result<u16> {
