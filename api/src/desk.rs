@@ -3,10 +3,7 @@
 //! Calls are applied in their order, each to what the one before it left, so that confirm against
 //! cancel, expiry, or the request's own turn has one winner. All of them may be repeated.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::collections::HashMap;
 
 use stampede_shared::{
     domain::{
@@ -21,16 +18,9 @@ use stampede_shared::{
         show_inventory,
     },
 };
-use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::group_commit::GroupCommit;
-
-/// How long a batch is tried again while the database is away.
-const RETRY_FOR: Duration = Duration::from_secs(8);
-
-/// The pause between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+use crate::{group_commit::GroupCommit, retry::retry};
 
 /// Why nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,22 +132,11 @@ impl Desk {
 
 /// Every call may be repeated, so a batch whose commit is unknown is simply done again.
 async fn process(database: &Database, show_id: Uuid, calls: &[Call]) -> Vec<Answer> {
-    let give_up = Instant::now() + RETRY_FOR;
-    loop {
-        let failed = match process_once(database, show_id, calls).await {
-            Ok(answers) => return answers,
-            Err(failed) => failed,
-        };
-        if !is_transient(&failed) {
-            error!(show.id = %show_id, error = %failed, "a desk batch failed");
-            return vec![Err(DeskRefusal::Unavailable); calls.len()];
-        }
-        if Instant::now() >= give_up {
-            warn!(show.id = %show_id, error = %failed, "the desk gave up on a batch");
-            return vec![Err(DeskRefusal::Unavailable); calls.len()];
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
+    retry(show_id, "desk", is_transient, || {
+        process_once(database, show_id, calls)
+    })
+    .await
+    .unwrap_or_else(|| vec![Err(DeskRefusal::Unavailable); calls.len()])
 }
 
 async fn process_once(

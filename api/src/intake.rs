@@ -4,10 +4,7 @@
 //! given under the show's intake lock, and the sale state is read under the same lock, so none is
 //! given after the close. A key that is in the log already gets the position that it has.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Instant};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -20,17 +17,9 @@ use stampede_shared::{
         show_intake::{self, Intake as IntakeRow},
     },
 };
-use tracing::{error, warn};
 use uuid::Uuid;
 
-use crate::group_commit::GroupCommit;
-
-/// How long a batch is tried again while the database is away. A client that waits longer is told to
-/// come back with the same key.
-const RETRY_FOR: Duration = Duration::from_secs(8);
-
-/// The pause between two tries.
-const RETRY_PAUSE: Duration = Duration::from_millis(100);
+use crate::{group_commit::GroupCommit, retry::retry};
 
 /// A valid request to book, as the edge has parsed it.
 #[derive(Debug, Clone)]
@@ -106,30 +95,21 @@ impl Intake {
 /// Appends a batch, trying again while the database is away. An error during the commit leaves the
 /// outcome unknown; the next try finds the keys of what did commit.
 async fn append(database: &Database, show_id: Uuid, submissions: &[Submission]) -> Vec<Answer> {
-    let give_up = Instant::now() + RETRY_FOR;
-    loop {
+    let may_pass = |failed: &sqlx::Error| {
+        let raced = violated_constraint(failed) == Some("booking_requests_key_once");
+        raced || is_transient(failed)
+    };
+    let attempt = || async {
         let started = Instant::now();
-        let failed = match append_once(database, show_id, submissions).await {
-            Ok(answers) => {
-                metrics::histogram!("stampede_intake_batch_requests")
-                    .record(submissions.len() as f64);
-                metrics::histogram!("stampede_intake_commit_seconds")
-                    .record(started.elapsed().as_secs_f64());
-                return answers;
-            }
-            Err(failed) => failed,
-        };
-        let raced = violated_constraint(&failed) == Some("booking_requests_key_once");
-        if !raced && !is_transient(&failed) {
-            error!(show.id = %show_id, error = %failed, "a batch cannot be appended");
-            return vec![Err(Refusal::Unavailable); submissions.len()];
-        }
-        if Instant::now() >= give_up {
-            warn!(show.id = %show_id, error = %failed, "intake gave up on a batch");
-            return vec![Err(Refusal::Unavailable); submissions.len()];
-        }
-        tokio::time::sleep(RETRY_PAUSE).await;
-    }
+        let answers = append_once(database, show_id, submissions).await?;
+        metrics::histogram!("stampede_intake_batch_requests").record(submissions.len() as f64);
+        metrics::histogram!("stampede_intake_commit_seconds")
+            .record(started.elapsed().as_secs_f64());
+        Ok(answers)
+    };
+    retry(show_id, "intake", may_pass, attempt)
+        .await
+        .unwrap_or_else(|| vec![Err(Refusal::Unavailable); submissions.len()])
 }
 
 async fn append_once(

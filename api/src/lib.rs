@@ -19,6 +19,7 @@ mod operator_keys;
 mod outcomes;
 mod rate_limit;
 mod request_view;
+mod retry;
 mod routes;
 mod seat_board;
 mod server;
