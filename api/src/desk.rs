@@ -10,6 +10,8 @@ use stampede_shared::{
         Position,
         hold::{HoldCommand, HoldRefusal, HoldState},
     },
+    group_commit::GroupCommit,
+    retry::retry,
     settle,
     store::{
         Database,
@@ -19,8 +21,6 @@ use stampede_shared::{
     },
 };
 use uuid::Uuid;
-
-use crate::{group_commit::GroupCommit, retry::retry};
 
 /// Why nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

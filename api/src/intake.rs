@@ -10,6 +10,8 @@ use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use stampede_shared::{
     domain::{Amount, Position, sale::SaleState, wish::Wish},
+    group_commit::GroupCommit,
+    retry::retry,
     store::{
         Database,
         booking_requests::{self, KnownRequest, NewRequests},
@@ -18,8 +20,6 @@ use stampede_shared::{
     },
 };
 use uuid::Uuid;
-
-use crate::{group_commit::GroupCommit, retry::retry};
 
 /// A valid request to book, as the edge has parsed it.
 #[derive(Debug, Clone)]

@@ -12,6 +12,7 @@ use std::{
 
 use stampede_shared::{
     domain::Position,
+    group_commit::{GroupCommit, Overloaded},
     store::{
         Database,
         error::is_transient,
@@ -24,11 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::{
-    group_commit::{GroupCommit, Overloaded},
-    waiters::Waiters,
-    watermarks::Watermarks,
-};
+use crate::{waiters::Waiters, watermarks::Watermarks};
 
 /// How often the line is looked at without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);

@@ -4,7 +4,9 @@
 //! the log an apalis backend. Each imports only from those before it.
 
 pub mod domain;
+pub mod group_commit;
 pub mod queue;
+pub mod retry;
 pub mod settle;
 pub mod store;
 pub mod telemetry;

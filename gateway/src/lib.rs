@@ -1,0 +1,1 @@
+//! The simulated payment gateway: its own HTTP server with a ledger of its own.
