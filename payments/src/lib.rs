@@ -4,3 +4,4 @@
 //! checks what they tell us.
 
 pub mod gateway;
+mod http;
