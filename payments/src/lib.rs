@@ -5,3 +5,4 @@
 
 pub mod gateway;
 mod http;
+mod signature;
