@@ -6,3 +6,4 @@
 pub mod gateway;
 mod http;
 mod signature;
+pub mod stripe;

@@ -1,0 +1,47 @@
+//! Reads the events that Stripe sends. What they say of the money is not read: we look it up.
+
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::gateway::{About, Callback, CallbackError};
+
+#[derive(Deserialize)]
+struct Event {
+    id: String,
+    object: String,
+    data: Data,
+}
+
+/// What an event is about, which may be anything.
+#[derive(Deserialize)]
+struct Data {
+    object: Value,
+}
+
+/// The event in a body whose signature was checked.
+pub(super) fn read(body: &[u8]) -> Result<Callback, CallbackError> {
+    let event: Event = serde_json::from_slice(body).map_err(|_| CallbackError::Unreadable)?;
+    if event.object != "event" {
+        return Err(CallbackError::Unreadable);
+    }
+    Ok(Callback {
+        event_id: event.id,
+        about: about(&event.data.object),
+    })
+}
+
+/// Our ids are on the intent, and Stripe copies them to the charge when it makes it.
+fn about(subject: &Value) -> Option<About> {
+    let gateway_id = match subject["object"].as_str()? {
+        "payment_intent" => &subject["id"],
+        "charge" => &subject["payment_intent"],
+        _ => return None,
+    };
+    let our_id = |name: &str| -> Option<Uuid> { subject["metadata"][name].as_str()?.parse().ok() };
+    Some(About {
+        show_id: our_id("show_id")?,
+        payment_id: our_id("payment_id")?,
+        gateway_id: gateway_id.as_str()?.to_owned(),
+    })
+}
