@@ -5,7 +5,7 @@ use chrono::Utc;
 use stampede_shared::{
     domain::{
         sale::SaleState,
-        seat_map::{Seat, SeatMap, Section, SectionKind},
+        seat_map::{Category, Seat, SeatMap, Section, SectionKind},
     },
     store::{
         Database, across_shows, show_intake,
@@ -18,6 +18,8 @@ use uuid::Uuid;
 struct Block {
     name: &'static str,
     price: i64,
+    /// Of the front rows, if they have a price of their own.
+    front_price: Option<i64>,
     rows: u16,
     /// From the stage to the first row, in metres.
     distance: f32,
@@ -33,6 +35,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "A",
         price: 8_500,
+        front_price: None,
         rows: 20,
         distance: 16.0,
         direction: -50.0,
@@ -42,6 +45,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "B",
         price: 9_500,
+        front_price: Some(12_500),
         rows: 20,
         distance: 16.0,
         direction: 0.0,
@@ -51,6 +55,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "C",
         price: 8_500,
+        front_price: None,
         rows: 20,
         distance: 16.0,
         direction: 50.0,
@@ -60,6 +65,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "D",
         price: 5_500,
+        front_price: None,
         rows: 10,
         distance: 42.0,
         direction: -44.0,
@@ -69,6 +75,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "E",
         price: 6_500,
+        front_price: None,
         rows: 10,
         distance: 42.0,
         direction: 0.0,
@@ -78,6 +85,7 @@ const BLOCKS: [Block; 6] = [
     Block {
         name: "F",
         price: 5_500,
+        front_price: None,
         rows: 10,
         distance: 42.0,
         direction: 44.0,
@@ -85,6 +93,9 @@ const BLOCKS: [Block; 6] = [
         aisle: false,
     },
 ];
+
+/// How many rows are the front rows of a block that has a price for them.
+const FRONT_ROWS: u16 = 3;
 
 const FLOOR_PRICE: i64 = 4_500;
 const FLOOR_CAPACITY: i32 = 500;
@@ -138,6 +149,8 @@ fn hall() -> SeatMap {
             name: block.name.to_owned(),
             kind: SectionKind::Seated,
             price: block.price,
+            fee: fee(block.price),
+            categories: block.front_price.map(front_rows).into_iter().collect(),
             capacity: (seats.len() - before) as i32,
         });
     }
@@ -145,9 +158,24 @@ fn hall() -> SeatMap {
         name: "FLOOR".to_owned(),
         kind: SectionKind::GeneralAdmission,
         price: FLOOR_PRICE,
+        fee: fee(FLOOR_PRICE),
+        categories: Vec::new(),
         capacity: FLOOR_CAPACITY,
     });
     SeatMap::new(sections, seats)
+}
+
+/// About ten percent of a price, in whole ten cents.
+fn fee(price: i64) -> i64 {
+    price / 100 * 10
+}
+
+fn front_rows(price: i64) -> Category {
+    Category {
+        name: "Front rows".to_owned(),
+        price,
+        fee: fee(price),
+    }
 }
 
 /// Adds the seats of one row, left to right, on an arc around the stage.
@@ -162,6 +190,8 @@ fn push_row(seats: &mut Vec<Seat>, block: &Block, section: i16, first_row: i32, 
         let angle = block.direction.to_radians() + from_middle * SEAT_STEP / radius;
         seats.push(Seat {
             section,
+            // The first category is that of the front rows.
+            category: (row < FRONT_ROWS && block.front_price.is_some()).then_some(0),
             label: format!("{}{}-{}", block.name, row + 1, number + 1),
             row_no: first_row + i32::from(row),
             row_seat: place as i16,
@@ -209,6 +239,18 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn the_front_rows_of_the_middle_block_cost_more_and_a_tenth_is_fees() {
+        let hall = hall();
+        let price = |label| {
+            let price = hall.seat_price(hall.find_seat(label).unwrap());
+            (price.total, price.fees)
+        };
+        assert_eq!(price("B3-1"), (12_500, 1_250));
+        assert_eq!(price("B4-1"), (9_500, 950));
+        assert_eq!(price("A1-1"), (8_500, 850));
     }
 
     #[test]

@@ -76,7 +76,10 @@ pub struct HoldView {
     #[serde(skip_serializing_if = "Option::is_none")]
     section: Option<String>,
     quantity: i32,
+    /// All that is to be paid, fixed when the hold was made.
     total: Money,
+    /// The part of the total that is fees.
+    fees: Money,
     expires_at: DateTime<Utc>,
 }
 
@@ -195,15 +198,17 @@ async fn hold_view(app: &SharedApp, show: &Show, hold: &Hold) -> Result<HoldView
     let section = hold
         .section
         .map(|section| show.sections[section as usize].name.clone());
+    let money = |amount| Money {
+        amount,
+        currency: show.currency.clone(),
+    };
     Ok(HoldView {
         id: hold.hold_id,
         seats,
         section,
         quantity: hold.quantity,
-        total: Money {
-            amount: hold.total,
-            currency: show.currency.clone(),
-        },
+        total: money(hold.total),
+        fees: money(hold.fees),
         expires_at: hold.expires_at,
     })
 }
@@ -237,6 +242,7 @@ mod tests {
             section: Some(0),
             quantity: 1,
             total: 100,
+            fees: 10,
             booking: None,
         })
     }

@@ -69,6 +69,10 @@ pub struct SeatView<'a> {
     #[schema(example = "A-12")]
     label: &'a str,
     section: &'a str,
+    /// One of the section's categories; a seat without one costs the section's price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "Front rows")]
+    category: Option<&'a str>,
     /// Seats of one row have the same number.
     row: i32,
     x: f32,
@@ -153,6 +157,7 @@ impl Board {
                 SeatView {
                     label: &seat.label,
                     section: &self.map.section(seat.section).name,
+                    category: self.map.category_name(seat),
                     row: seat.row_no,
                     x: seat.x,
                     y: seat.y,

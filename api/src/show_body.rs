@@ -1,16 +1,19 @@
 //! The body that creates a show, and how its rows become a seat map.
 
+mod prices;
+
 use std::{collections::HashSet, ops::RangeInclusive};
 
 use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 use stampede_shared::{
-    domain::seat_map::{Seat, SeatMap, Section, SectionKind},
+    domain::seat_map::{Category, Seat, SeatMap, Section, SectionKind},
     store::shows::NewShow,
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use self::prices::CategoryBody;
 use crate::{
     error::{FieldError, Problem},
     submission::Money,
@@ -21,7 +24,6 @@ const SEATS_MAX: usize = 100_000;
 /// Seats and aisles in a row.
 const ROW_MAX: usize = 1_000;
 const CAPACITY: RangeInclusive<i64> = 1..=1_000_000;
-const PRICE: RangeInclusive<i64> = 0..=100_000_000;
 const BUYER_LIMIT: RangeInclusive<i64> = 1..=1_000;
 const HOLD_SECONDS: RangeInclusive<i64> = 1..=86_400;
 const QUEUE_LIMIT: RangeInclusive<i64> = 1..=10_000_000;
@@ -71,14 +73,18 @@ fn default_queue_limit() -> i64 {
     200_000
 }
 
-/// A part of the hall with one price.
+/// A part of the hall.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct SectionBody {
     name: String,
     kind: KindBody,
-    /// All-in, for each seat or place.
+    /// All-in, for each seat without a category, or each place.
     price: Money,
+    /// The part of the price that is fees; none when absent.
+    fee: Option<Money>,
+    /// Of `seated`: other prices, which seats name; at most 50.
+    categories: Option<Vec<CategoryBody>>,
     /// Of `seated`: from the best row to the worst.
     rows: Option<Vec<RowBody>>,
     /// Of `general_admission`: how many places.
@@ -107,6 +113,9 @@ struct SeatBody {
     /// Unique in the show.
     #[schema(example = "A-12")]
     label: String,
+    /// The name of one of its section's categories; without one it costs the section's price.
+    #[schema(example = "Front rows")]
+    category: Option<String>,
     /// Where to draw it; its place in the row when absent.
     x: Option<f32>,
     y: Option<f32>,
@@ -253,30 +262,25 @@ impl<'a> MapBuilder<'a> {
         if !self.names.insert(&section.name) {
             self.wrong(&pointer, "/name", "another section has this name");
         }
-        if section.price.currency != self.currency {
-            self.wrong(
-                &pointer,
-                "/price/currency",
-                "it must be the currency of the show",
-            );
-        }
-        number(
-            &format!("{pointer}/price/amount"),
-            section.price.amount,
-            PRICE,
-            &mut self.errors,
-        );
-        let (kind, capacity) = match section.kind {
-            KindBody::Seated => (SectionKind::Seated, self.seated(no, &pointer, section)),
-            KindBody::GeneralAdmission => (
-                SectionKind::GeneralAdmission,
-                self.general_admission(&pointer, section),
-            ),
+        let kind = match section.kind {
+            KindBody::Seated => SectionKind::Seated,
+            KindBody::GeneralAdmission => SectionKind::GeneralAdmission,
+        };
+        let (currency, errors) = (self.currency, &mut self.errors);
+        let fee = section.fee.as_ref();
+        let price = prices::check_price(&pointer, &section.price, fee, currency, errors);
+        let categories = section.categories.as_deref();
+        let categories = prices::check_categories(&pointer, kind, categories, currency, errors);
+        let capacity = match kind {
+            SectionKind::Seated => self.seated(no, &pointer, section, &categories),
+            SectionKind::GeneralAdmission => self.general_admission(&pointer, section),
         };
         self.sections.push(Section {
             name: section.name.clone(),
             kind,
-            price: section.price.amount,
+            price: price.total,
+            fee: price.fees,
+            categories,
             capacity,
         });
     }
@@ -301,7 +305,13 @@ impl<'a> MapBuilder<'a> {
         )
     }
 
-    fn seated(&mut self, no: i16, pointer: &str, section: &'a SectionBody) -> i32 {
+    fn seated(
+        &mut self,
+        no: i16,
+        pointer: &str,
+        section: &'a SectionBody,
+        categories: &[Category],
+    ) -> i32 {
         if section.capacity.is_some() {
             self.wrong(
                 pointer,
@@ -311,7 +321,8 @@ impl<'a> MapBuilder<'a> {
         }
         let before = self.seats.len();
         for (row_no, row) in (0..).zip(section.rows.iter().flatten()) {
-            self.row(no, row_no, &format!("{pointer}/rows/{row_no}"), row);
+            let pointer = format!("{pointer}/rows/{row_no}");
+            self.row(no, row_no, &pointer, row, categories);
         }
         let seats = self.seats.len() - before;
         if seats == 0 && self.errors.is_empty() {
@@ -320,7 +331,14 @@ impl<'a> MapBuilder<'a> {
         seats as i32
     }
 
-    fn row(&mut self, section: i16, row_in_section: i32, pointer: &str, row: &'a RowBody) {
+    fn row(
+        &mut self,
+        section: i16,
+        row_in_section: i32,
+        pointer: &str,
+        row: &'a RowBody,
+        categories: &[Category],
+    ) {
         let places = row.seats.len();
         if places > ROW_MAX {
             let detail = format!("a row can have at most {ROW_MAX} seats and aisles");
@@ -339,6 +357,8 @@ impl<'a> MapBuilder<'a> {
             if !self.labels.insert(&seat.label) {
                 self.wrong(&pointer, "/label", "another seat has this label");
             }
+            let category = seat.category.as_deref();
+            let category = prices::find_category(&pointer, category, categories, &mut self.errors);
             let (x, y) = (
                 seat.x.unwrap_or(f32::from(place)),
                 seat.y.unwrap_or(row_in_section as f32),
@@ -350,6 +370,7 @@ impl<'a> MapBuilder<'a> {
             let rank = row_in_section * 2 * ROW_MAX as i32 + from_middle;
             self.seats.push(Seat {
                 section,
+                category,
                 label: seat.label.clone(),
                 row_no: self.rows,
                 row_seat: place,
@@ -370,6 +391,7 @@ impl<'a> MapBuilder<'a> {
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
+    use stampede_shared::domain::price::Price;
 
     use super::*;
 
@@ -378,10 +400,17 @@ mod tests {
             "name": "Demo", "currency": "EUR",
             "sections": [
                 {"name": "A", "kind": "seated", "price": {"amount": 8500, "currency": "EUR"},
-                 "rows": [{"seats": [{"label": "A-1"}, null, {"label": "A-2"}, {"label": "A-3"}, {"label": "A-4"}]},
+                 "fee": null,
+                 "categories": [
+                    {"name": "Front", "price": {"amount": 9500, "currency": "EUR"}},
+                    {"name": "Side", "price": {"amount": 4000, "currency": "EUR"},
+                     "fee": {"amount": 4000, "currency": "EUR"}},
+                 ],
+                 "rows": [{"seats": [{"label": "A-1", "category": "Side"}, null, {"label": "A-2"}, {"label": "A-3"}, {"label": "A-4"}]},
                           {"seats": [{"label": "B-1", "x": 1.5, "y": 2.5, "rank": 0}]}]},
                 {"name": "FLOOR", "kind": "general_admission",
-                 "price": {"amount": 5000, "currency": "EUR"}, "capacity": 600}
+                 "price": {"amount": 5000, "currency": "EUR"}, "capacity": 600,
+                 "categories": null}
             ]
         })
     }
@@ -409,6 +438,33 @@ mod tests {
             (5, 600)
         );
         assert_eq!(map.find_seat("B-1"), Some(4));
+    }
+
+    #[test]
+    fn a_seat_costs_what_its_category_costs() {
+        let map = resolve(good()).unwrap().map;
+        let price = |total, fees| Price { total, fees };
+        assert_eq!(map.seat_price(0), price(4_000, 4_000));
+        assert_eq!(map.seat_price(1), price(8_500, 0));
+        assert_eq!(map.sections[0].categories[0].price, 9_500);
+    }
+
+    #[test]
+    fn a_section_has_at_most_fifty_categories() {
+        let mut body = good();
+        let category =
+            |no: usize| json!({"name": no.to_string(), "price": {"amount": 0, "currency": "EUR"}});
+        body["sections"][0]["rows"][0]["seats"][0]["category"] = json!(null);
+        for (count, is_good) in [(50, true), (51, false)] {
+            body["sections"][0]["categories"] = (0..count).map(category).collect();
+            match resolve(body.clone()) {
+                Ok(_) => assert!(is_good),
+                Err(problem) => {
+                    assert!(!is_good);
+                    assert_eq!(problem.errors()[0].pointer, "/sections/0/categories");
+                }
+            }
+        }
     }
 
     #[test]
@@ -452,6 +508,61 @@ mod tests {
                 "/sections/0/rows/1/seats/0/x",
                 json!(1e39),
                 "/sections/0/rows/1/seats/0",
+            ),
+            (
+                "/sections/0/fee",
+                json!({"amount": 8_501, "currency": "EUR"}),
+                "/sections/0/fee/amount",
+            ),
+            (
+                "/sections/0/fee",
+                json!({"amount": -1, "currency": "EUR"}),
+                "/sections/0/fee/amount",
+            ),
+            (
+                "/sections/0/fee",
+                json!({"amount": 1, "currency": "USD"}),
+                "/sections/0/fee/currency",
+            ),
+            (
+                "/sections/0/categories/0/name",
+                json!(""),
+                "/sections/0/categories/0/name",
+            ),
+            (
+                "/sections/0/categories/0/name",
+                json!("Side"),
+                "/sections/0/categories/1/name",
+            ),
+            (
+                "/sections/0/categories/0/price/amount",
+                json!(100_000_001),
+                "/sections/0/categories/0/price/amount",
+            ),
+            (
+                "/sections/0/categories/0/price/currency",
+                json!("USD"),
+                "/sections/0/categories/0/price/currency",
+            ),
+            (
+                "/sections/0/categories/1/fee/amount",
+                json!(4_001),
+                "/sections/0/categories/1/fee/amount",
+            ),
+            (
+                "/sections/0/categories/1/fee/currency",
+                json!("USD"),
+                "/sections/0/categories/1/fee/currency",
+            ),
+            (
+                "/sections/0/rows/0/seats/0/category",
+                json!("Back"),
+                "/sections/0/rows/0/seats/0/category",
+            ),
+            (
+                "/sections/1/categories",
+                json!([]),
+                "/sections/1/categories",
             ),
             ("/sections/1/capacity", json!(0), "/sections/1/capacity"),
             ("/sections/1/capacity", json!(null), "/sections/1/capacity"),

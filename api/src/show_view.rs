@@ -4,7 +4,10 @@ use axum::http::HeaderValue;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stampede_shared::{
-    domain::sale::{Sale, SaleState},
+    domain::{
+        sale::{Sale, SaleState},
+        seat_map::Category,
+    },
     store::shows::Show,
 };
 use utoipa::ToSchema;
@@ -38,26 +41,48 @@ pub struct SaleView {
     reason: Option<String>,
 }
 
-/// A part of the hall with one price.
+/// A part of the hall.
 #[derive(Serialize, ToSchema)]
 pub struct SectionView {
     name: String,
     #[schema(example = "seated")]
     kind: &'static str,
-    /// All-in, for each seat or place.
+    /// All-in, for each seat without a category, or each place.
     price: Money,
+    /// The part of the price that is fees.
+    fee: Money,
+    /// Other prices, which seats name; of general admission none.
+    categories: Vec<CategoryView>,
     capacity: i32,
+}
+
+/// A price that some seats of a section have.
+#[derive(Serialize, ToSchema)]
+pub struct CategoryView {
+    name: String,
+    /// All-in, for each seat.
+    price: Money,
+    /// The part of the price that is fees.
+    fee: Money,
 }
 
 impl ShowView {
     pub fn new(show: &Show, sale: &Sale, now: DateTime<Utc>) -> ShowView {
+        let money = |amount| Money {
+            amount,
+            currency: show.currency.clone(),
+        };
+        let category = |category: &Category| CategoryView {
+            name: category.name.clone(),
+            price: money(category.price),
+            fee: money(category.fee),
+        };
         let sections = show.sections.iter().map(|section| SectionView {
             name: section.name.clone(),
             kind: section.kind.as_str(),
-            price: Money {
-                amount: section.price,
-                currency: show.currency.clone(),
-            },
+            price: money(section.price),
+            fee: money(section.fee),
+            categories: section.categories.iter().map(category).collect(),
             capacity: section.capacity,
         });
         ShowView {

@@ -34,7 +34,7 @@ pub struct Money {
 pub struct SubmissionBody {
     /// 1 to 10 in order of preference: the first that can be met wins.
     wishes: Vec<WishBody>,
-    /// The most that all seats together may cost.
+    /// The most that all seats together may cost, fees included.
     max_total: Option<Money>,
     /// Waiting for returned seats is not offered yet: absent or false.
     standby: Option<bool>,
@@ -271,6 +271,8 @@ mod tests {
             name: name.into(),
             kind,
             price: 8_500,
+            fee: 0,
+            categories: vec![],
             capacity,
         };
         vec![
@@ -282,6 +284,7 @@ mod tests {
     fn map() -> SeatMap {
         let seat = |no: i16| Seat {
             section: 0,
+            category: None,
             label: format!("A-{no}"),
             row_no: 0,
             row_seat: no,

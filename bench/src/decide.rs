@@ -168,6 +168,7 @@ impl Rows {
                     rows.holds.section_nos.push(hold.section);
                     rows.holds.quantities.push(hold.quantity);
                     rows.holds.totals.push(hold.total);
+                    rows.holds.fees.push(hold.fees);
                     rows.seat_nos.extend(&hold.seats);
                     rows.seat_holds.extend(hold.seats.iter().map(|_| hold_id));
                 }

@@ -62,10 +62,13 @@ fn seat_map(sections: usize, seats: usize) -> SeatMap {
         name: format!("S{number}"),
         kind: SectionKind::Seated,
         price: 5_000,
+        fee: 500,
+        categories: Vec::new(),
         capacity: seats as i32,
     };
     let seat = |number: usize| Seat {
         section: (number / seats) as i16,
+        category: None,
         label: format!("S{}-{}", number / seats, number % seats),
         row_no: (number / SEATS_PER_ROW) as i32,
         row_seat: (number % SEATS_PER_ROW) as i16,

@@ -194,6 +194,8 @@ pub struct HoldAnswer {
     pub section: Option<String>,
     pub quantity: i32,
     pub total: Money,
+    /// The part of the total.
+    pub fees: Money,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]

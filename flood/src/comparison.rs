@@ -152,6 +152,7 @@ fn is_told_truly(account: &Account, outcome: &Outcome) -> bool {
         Some(told) => {
             account.hold_id == Some(told.id)
                 && account.total == Some(told.total.amount)
+                && account.fees == Some(told.fees.amount)
                 && account.quantity == Some(told.quantity)
                 && account.section == told.section
                 && is_same_set(&account.seats, &told.seats)
@@ -236,7 +237,8 @@ mod tests {
             hold_id: Some(Uuid::from_u128(2)),
             hold_state: Some("confirmed".to_owned()),
             quantity: Some(2),
-            total: Some(19_000),
+            total: Some(25_000),
+            fees: Some(2_500),
             section: None,
             seats: vec!["A1-3".to_owned(), "A1-4".to_owned()],
             booking_id: Some(Uuid::from_u128(3)),
@@ -249,7 +251,8 @@ mod tests {
             seats: vec!["A1-4".to_owned(), "A1-3".to_owned()],
             section: None,
             quantity: 2,
-            total: Money { amount: 19_000 },
+            total: Money { amount: 25_000 },
+            fees: Money { amount: 2_500 },
         };
         Record {
             index: 0,
@@ -291,12 +294,13 @@ mod tests {
     #[test]
     fn every_lie_is_found() {
         type Lie = fn(&mut Account);
-        let lies: [(&str, Lie); 9] = [
+        let lies: [(&str, Lie); 10] = [
             ("position_never_changes", |account| account.position = 2),
             ("request_belongs_to_its_buyer", |account| {
                 account.buyer_id = "another".to_owned()
             }),
             ("answers_equal_rows", |account| account.total = Some(1)),
+            ("answers_equal_rows", |account| account.fees = Some(1)),
             ("answers_equal_rows", |account| {
                 account.state = Some("quarantined".to_owned())
             }),
@@ -330,6 +334,7 @@ mod tests {
             hold_state: None,
             quantity: None,
             total: None,
+            fees: None,
             seats: vec![],
             booking_id: None,
             ..account()

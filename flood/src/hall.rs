@@ -37,8 +37,20 @@ pub struct Hall {
 pub struct Section {
     pub name: String,
     pub price: i64,
+    /// The price of the first row, where it has one of its own.
+    pub front_price: Option<i64>,
     /// Labels, row by row.
     pub rows: Vec<Vec<String>>,
+}
+
+impl Section {
+    /// What a seat of a row costs.
+    pub fn price_of(&self, row: usize) -> i64 {
+        match self.front_price {
+            Some(price) if row == 0 => price,
+            _ => self.price,
+        }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -49,6 +61,10 @@ pub struct Floor {
 
 /// Of all prices.
 pub const CURRENCY: &str = "EUR";
+
+/// The category of the first section's first row.
+const FRONT: &str = "Front row";
+const FRONT_SURCHARGE: i64 = 3_000;
 
 impl Hall {
     pub fn new(plan: &HallPlan) -> anyhow::Result<Hall> {
@@ -88,16 +104,23 @@ impl Hall {
                 .rows
                 .iter()
                 .enumerate()
-                .map(|(row, labels)| row_json(index, row, labels))
+                .map(|(row, labels)| {
+                    let front = (row == 0 && section.front_price.is_some()).then_some(FRONT);
+                    row_json(index, row, labels, front)
+                })
                 .collect();
+            let front = section.front_price.map(
+                |price| json!({ "name": FRONT, "price": money(price), "fee": money(fee(price)) }),
+            );
             sections.push(json!({
-                "name": section.name, "kind": "seated", "price": money(section.price), "rows": rows,
+                "name": section.name, "kind": "seated", "price": money(section.price),
+                "fee": money(fee(section.price)), "categories": Vec::from_iter(front), "rows": rows,
             }));
         }
         if let Some(floor) = &self.floor {
             sections.push(json!({
                 "name": floor.name, "kind": "general_admission", "price": money(floor.price),
-                "capacity": plan.floor,
+                "fee": money(fee(floor.price)), "capacity": plan.floor,
             }));
         }
         json!({
@@ -123,9 +146,19 @@ fn section(index: usize, seats: usize) -> Section {
         .map(|seat| format!("{name}{}-{}", seat / ROW_SEATS + 1, seat % ROW_SEATS + 1))
         .collect();
     let rows = labels.chunks(ROW_SEATS).map(<[String]>::to_vec).collect();
-    // The first section is the dearest.
+    // The first section is the dearest, and its first row more so.
     let price = (9_500 - 500 * index as i64).max(2_500);
-    Section { name, price, rows }
+    Section {
+        name,
+        price,
+        front_price: (index == 0).then_some(price + FRONT_SURCHARGE),
+        rows,
+    }
+}
+
+/// The part of a price that is fees.
+fn fee(price: i64) -> i64 {
+    price / 10
 }
 
 /// A, B, … Z, AA, AB, …
@@ -137,14 +170,16 @@ fn section_name(index: usize) -> String {
     }
 }
 
-fn row_json(section: usize, row: usize, labels: &[String]) -> Value {
+fn row_json(section: usize, row: usize, labels: &[String], category: Option<&str>) -> Value {
     let mut seats: Vec<Value> = Vec::with_capacity(labels.len() + 1);
     for (seat, label) in labels.iter().enumerate() {
         if seat == AISLE_BEFORE {
             seats.push(Value::Null);
         }
         let x = seat as f64 + if seat >= AISLE_BEFORE { 1.0 } else { 0.0 };
-        seats.push(json!({ "label": label, "x": x + 24.0 * section as f64, "y": row as f64 }));
+        seats.push(json!({
+            "label": label, "category": category, "x": x + 24.0 * section as f64, "y": row as f64,
+        }));
     }
     json!({ "seats": seats })
 }
@@ -207,5 +242,18 @@ mod tests {
         assert_eq!(seats.len(), 21);
         assert!(seats[10].is_null());
         assert_eq!(show["sections"][1]["capacity"], 5);
+    }
+
+    #[test]
+    fn the_first_row_of_the_first_section_has_a_price_of_its_own() {
+        let plan = plan(80, 2, 5);
+        let hall = Hall::new(&plan).unwrap();
+        let prices = |section: usize| [0, 1].map(|row| hall.sections[section].price_of(row));
+        assert_eq!((prices(0), prices(1)), ([12_500, 9_500], [9_000, 9_000]));
+        let show = hall.creation(&plan);
+        let category = |row: usize| &show["sections"][0]["rows"][row]["seats"][0]["category"];
+        assert_eq!((category(0), category(1)), (&json!(FRONT), &Value::Null));
+        assert_eq!(show["sections"][0]["categories"][0]["fee"]["amount"], 1_250);
+        assert_eq!(show["sections"][1]["categories"], json!([]));
     }
 }

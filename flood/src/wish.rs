@@ -54,15 +54,18 @@ impl Wish {
         }
     }
 
-    /// What it costs in all.
+    /// What it costs in all, if it gets the dearest seats that it may get.
     pub fn price(&self, hall: &Hall) -> i64 {
         match self {
             Wish::Seats {
+                section,
+                row,
+                quantity,
+                ..
+            } => hall.sections[*section].price_of(*row) * *quantity as i64,
+            Wish::Best {
                 section, quantity, ..
-            }
-            | Wish::Best {
-                section, quantity, ..
-            } => hall.sections[*section].price * *quantity as i64,
+            } => hall.sections[*section].price_of(0) * *quantity as i64,
             Wish::General { quantity } => {
                 hall.floor.as_ref().map_or(0, |floor| floor.price) * *quantity as i64
             }
@@ -151,6 +154,13 @@ mod tests {
             "the aisle is between them"
         );
         assert!(!best.is_met_by(&hall, None, &[row[0].clone(), row[5].clone()], 2));
+        assert_eq!(named.price(&hall), 2 * hall.sections[1].price);
+        let front = Wish::Best {
+            section: 0,
+            quantity: 2,
+            adjacent: false,
+        };
+        assert_eq!(front.price(&hall), 2 * 12_500);
         let general = Wish::General { quantity: 3 };
         assert!(general.is_met_by(&hall, Some("FLOOR"), &[], 3));
         assert!(!general.is_met_by(&hall, Some("A"), &[], 3));

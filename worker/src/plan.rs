@@ -47,7 +47,11 @@ impl Plan {
                 fail::fail_point!("decide_request");
             }
             match decide(inventory, totals, rules, request) {
-                Decision::Held { allocation, total } => {
+                Decision::Held {
+                    allocation,
+                    total,
+                    fees,
+                } => {
                     let hold_id = Uuid::now_v7();
                     let section_no = plan.take(inventory, &allocation);
                     if let Allocation::Seats(seat_nos) = &allocation {
@@ -59,6 +63,7 @@ impl Plan {
                     plan.holds.section_nos.push(section_no);
                     plan.holds.quantities.push(allocation.quantity());
                     plan.holds.totals.push(total);
+                    plan.holds.fees.push(fees);
                     plan.outcomes
                         .push(request.position, "held", None, Some(hold_id));
                 }

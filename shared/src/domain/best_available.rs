@@ -10,13 +10,18 @@
 //! cannot hold anything better. Blocks without a long enough run are skipped by what was seen in them
 //! last time, so that a section that is almost sold out, the case in which every request fails, costs
 //! one comparison for each of its blocks.
+//!
+//! A search within a maximum ([`BestAvailable::neighbours_within`], [`BestAvailable::singles_within`]) is
+//! for sections whose seats cost different prices. It looks at every free seat until it has what it
+//! wants, so it is for those only who could not pay the best.
 
 mod index;
+mod within;
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use self::index::{Block, Index};
-use super::{SeatNo, SectionNo, seat_map::SeatMap};
+use super::{Amount, SeatNo, SectionNo, seat_map::SeatMap};
 
 /// What a search needs to know beside which seats are free.
 #[derive(Debug, Clone)]
@@ -74,6 +79,30 @@ impl BestAvailable {
         section: SectionNo,
         quantity: i32,
     ) -> Option<SeatNo> {
+        self.neighbours_where(free, section, quantity, |_, _| true)
+    }
+
+    /// The same among those that cost at most `max_total` together. Blocks of dear seats do not end the
+    /// search, so it looks at up to all seats of the section.
+    pub(super) fn neighbours_within(
+        &mut self,
+        free: &[bool],
+        section: SectionNo,
+        quantity: i32,
+        max_total: Amount,
+    ) -> Option<SeatNo> {
+        self.neighbours_where(free, section, quantity, |index, seats| {
+            index.totals_before[seats.end] - index.totals_before[seats.start] <= max_total
+        })
+    }
+
+    fn neighbours_where(
+        &mut self,
+        free: &[bool],
+        section: SectionNo,
+        quantity: i32,
+        wanted: impl Fn(&Index, Range<usize>) -> bool,
+    ) -> Option<SeatNo> {
         let mut found = Found::default();
         for number in self.index.blocks_of_section[section as usize].clone() {
             if self.longest_run[number] < quantity {
@@ -86,7 +115,8 @@ impl BestAvailable {
             {
                 break;
             }
-            self.longest_run[number] = search(&self.index, block, free, quantity, &mut found);
+            self.longest_run[number] =
+                search(&self.index, block, free, quantity, &wanted, &mut found);
         }
         found.clean.or(found.best).map(|window| window.first)
     }
@@ -96,18 +126,22 @@ impl BestAvailable {
     pub(super) fn singles(&self, section: SectionNo, quantity: i32) -> Vec<SeatNo> {
         let quantity = quantity as usize;
         let mut seats = Vec::with_capacity(quantity.min(64));
-        'words: for word in self.index.words_of_section[section as usize].clone() {
-            let mut bits = self.free_by_rank[word];
-            while bits != 0 {
-                if seats.len() == quantity {
-                    break 'words;
-                }
-                seats.push(self.index.seat_of_bit[word * 64 + bits.trailing_zeros() as usize]);
-                bits &= bits - 1;
-            }
-        }
+        seats.extend(self.by_rank(section).take(quantity));
         seats.sort_unstable();
         seats
+    }
+
+    /// The free seats of a section, the best first.
+    fn by_rank(&self, section: SectionNo) -> impl Iterator<Item = SeatNo> {
+        let words = self.index.words_of_section[section as usize].clone();
+        words.flat_map(move |word| {
+            let mut bits = self.free_by_rank[word];
+            std::iter::from_fn(move || {
+                let bit = (bits != 0).then(|| bits.trailing_zeros() as usize)?;
+                bits &= bits - 1;
+                Some(self.index.seat_of_bit[word * 64 + bit])
+            })
+        })
     }
 }
 
@@ -131,8 +165,15 @@ impl Found {
     }
 }
 
-/// Offers every window of a block; returns the length of its longest run of free seats.
-fn search(index: &Index, block: &Block, free: &[bool], quantity: i32, found: &mut Found) -> i32 {
+/// Offers every wanted window of a block; returns the length of its longest run of free seats.
+fn search(
+    index: &Index,
+    block: &Block,
+    free: &[bool],
+    quantity: i32,
+    wanted: impl Fn(&Index, Range<usize>) -> bool,
+    found: &mut Found,
+) -> i32 {
     let quantity = quantity as usize;
     let block = block.first as usize..(block.first + block.length) as usize;
     let mut longest = 0;
@@ -146,6 +187,9 @@ fn search(index: &Index, block: &Block, free: &[bool], quantity: i32, found: &mu
             continue;
         }
         for first in run.start..=run.end - quantity {
+            if !wanted(index, first..first + quantity) {
+                continue;
+            }
             let ranks = index.ranks_before[first + quantity] - index.ranks_before[first];
             let clean = first - run.start != 1 && run.end - quantity - first != 1;
             let first = first as SeatNo;

@@ -12,6 +12,13 @@
 //!    turn), `price_over_max`, and only then what is free: `seats_taken` for named seats;
 //!    `section_sold_out`, then `no_adjacent_seats` for best available; `section_sold_out` for places.
 //!    A buyer at the limit is not sent to look for other seats that could not be had either.
+//! 4. The price is known before what is free is looked at, except for the best of a section whose seats
+//!    cost different prices. There, `price_over_max` is said first only if so many seats at the section's
+//!    lowest price would cost more. Else the best are found as if money did not matter, and what they
+//!    cost counts. If that is more than the maximum, the best within it are looked for: neighbours
+//!    first, then single ones if neighbours are only preferred. If there are none, `price_over_max`.
+//!    This second search looks at up to all free seats of the section (about as long as a failing
+//!    search of a section that is not sold out), and nobody else pays for it.
 
 use std::collections::HashMap;
 
@@ -19,6 +26,7 @@ use super::{
     Amount, SeatNo, SectionNo,
     inventory::Inventory,
     outcome::{Allocation, Decision, Reason},
+    price::{Price, Quote},
     seat_map::{SeatMap, SectionKind},
     wish::{Adjacent, BookingRequest, Wish},
 };
@@ -50,12 +58,16 @@ pub fn decide(
     let mut first_reason = None;
     for wish in &request.wishes {
         match try_wish(inventory, total_before, rules, request.max_total, wish) {
-            Decision::Held { allocation, total } => {
+            Ok((allocation, Price { total, fees })) => {
                 take(inventory, &allocation);
                 add_to_total(totals, &request.buyer_id, allocation.quantity());
-                return Decision::Held { allocation, total };
+                return Decision::Held {
+                    allocation,
+                    total,
+                    fees,
+                };
             }
-            Decision::Rejected(reason) => {
+            Err(reason) => {
                 first_reason.get_or_insert(reason);
             }
         }
@@ -63,55 +75,78 @@ pub fn decide(
     Decision::Rejected(first_reason.expect("a request has at least one wish"))
 }
 
-/// What a wish would get. Takes nothing.
+/// What a wish would get and cost, or why it gets nothing. Takes nothing.
 fn try_wish(
     inventory: &mut Inventory,
     total_before: i32,
     rules: Rules,
     max_total: Option<Amount>,
     wish: &Wish,
-) -> Decision {
+) -> Result<(Allocation, Price), Reason> {
     let quantity = wish.quantity();
     assert!(quantity > 0, "a wish for {quantity} seats");
     if i64::from(total_before) + i64::from(quantity) > i64::from(rules.buyer_limit) {
-        return Decision::Rejected(Reason::LimitExceeded);
+        return Err(Reason::LimitExceeded);
     }
-    let total = price(inventory.map(), wish);
-    if max_total.is_some_and(|max| total > max) {
-        return Decision::Rejected(Reason::PriceOverMax);
+    let quote = quote(inventory.map(), wish);
+    if max_total.is_some_and(|max| quote.cheapest() > max) {
+        return Err(Reason::PriceOverMax);
     }
-    match find(inventory, wish) {
-        Ok(allocation) => Decision::Held { allocation, total },
-        Err(reason) => Decision::Rejected(reason),
-    }
+    let allocation = find(inventory, max_total, wish)?;
+    let price = match quote {
+        Quote::Fixed(price) => price,
+        Quote::From(_) => price_of_allocation(inventory.map(), &allocation),
+    };
+    Ok((allocation, price))
 }
 
-/// What a wish costs, whichever seats it gets.
-fn price(map: &SeatMap, wish: &Wish) -> Amount {
-    let total = match wish {
-        Wish::Seats(seats) => seats.iter().try_fold(0, |sum: Amount, &seat| {
-            sum.checked_add(map.seat_price(seat))
-        }),
+/// What a wish costs, as far as it is known before the seats are.
+fn quote(map: &SeatMap, wish: &Wish) -> Quote {
+    match wish {
+        Wish::Seats(seats) => Quote::Fixed(price_of_seats(map, seats)),
         Wish::BestAvailable {
             section, quantity, ..
         }
         | Wish::GeneralAdmission { section, quantity } => map
+            .section_quote(*section)
+            .checked_mul(*quantity)
+            .expect("the price of a wish fits into an amount"),
+    }
+}
+
+fn price_of_allocation(map: &SeatMap, allocation: &Allocation) -> Price {
+    match allocation {
+        Allocation::Seats(seats) => price_of_seats(map, seats),
+        Allocation::Places { section, quantity } => map
             .section(*section)
-            .price
-            .checked_mul(Amount::from(*quantity)),
-    };
-    total.expect("the price of a wish fits into an amount")
+            .base_price()
+            .checked_mul(*quantity)
+            .expect("the price of places fits into an amount"),
+    }
+}
+
+fn price_of_seats(map: &SeatMap, seats: &[SeatNo]) -> Price {
+    seats
+        .iter()
+        .try_fold(Price::default(), |sum, &seat| {
+            sum.checked_add(map.seat_price(seat))
+        })
+        .expect("the price of seats fits into an amount")
 }
 
 /// What is free for a wish, or why nothing is.
-fn find(inventory: &mut Inventory, wish: &Wish) -> Result<Allocation, Reason> {
+fn find(
+    inventory: &mut Inventory,
+    max_total: Option<Amount>,
+    wish: &Wish,
+) -> Result<Allocation, Reason> {
     match wish {
         Wish::Seats(seats) => find_named(inventory, seats),
         Wish::BestAvailable {
             section,
             quantity,
             adjacent,
-        } => find_best(inventory, *section, *quantity, *adjacent),
+        } => find_best(inventory, max_total, *section, *quantity, *adjacent),
         Wish::GeneralAdmission { section, quantity } => find_places(inventory, *section, *quantity),
     }
 }
@@ -129,6 +164,7 @@ fn find_named(inventory: &Inventory, seats: &[SeatNo]) -> Result<Allocation, Rea
 
 fn find_best(
     inventory: &mut Inventory,
+    max_total: Option<Amount>,
     section: SectionNo,
     quantity: i32,
     adjacent: Adjacent,
@@ -139,7 +175,30 @@ fn find_best(
         (None, Adjacent::Required) => None,
         (None, Adjacent::Preferred) => inventory.best_singles(section, quantity),
     };
-    seats.map(Allocation::Seats).ok_or(Reason::NoAdjacentSeats)
+    let seats = seats.ok_or(Reason::NoAdjacentSeats)?;
+    if let (Quote::From(_), Some(max_total)) = (inventory.map().section_quote(section), max_total)
+        && price_of_seats(inventory.map(), &seats).total > max_total
+    {
+        return find_best_within(inventory, max_total, section, quantity, adjacent);
+    }
+    Ok(Allocation::Seats(seats))
+}
+
+/// For who could not pay the best: the best seats that cost no more than the maximum.
+fn find_best_within(
+    inventory: &mut Inventory,
+    max_total: Amount,
+    section: SectionNo,
+    quantity: i32,
+    adjacent: Adjacent,
+) -> Result<Allocation, Reason> {
+    let neighbours = inventory.best_neighbours_within(section, quantity, max_total);
+    let seats = match (neighbours, adjacent) {
+        (Some(seats), _) => Some(seats),
+        (None, Adjacent::Required) => None,
+        (None, Adjacent::Preferred) => inventory.best_singles_within(section, quantity, max_total),
+    };
+    seats.map(Allocation::Seats).ok_or(Reason::PriceOverMax)
 }
 
 fn find_places(

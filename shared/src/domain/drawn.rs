@@ -5,15 +5,19 @@ use std::sync::Arc;
 use super::{
     SeatNo,
     inventory::Inventory,
-    seat_map::{Seat, SeatMap, Section, SectionKind},
+    seat_map::{Category, Seat, SeatMap, Section, SectionKind},
 };
 
 /// The price of a seat in section 0; it doubles with each section.
 pub const PRICE: i64 = 1_000;
 
+/// The part of the price that is fees; it doubles with each section.
+pub const FEE: i64 = 100;
+
 /// An inventory from drawn sections. A section is `5 places` (general admission) or rows with spaces
 /// between them: `.` is a free seat, `x` a taken one, `|` an aisle, and a digit a free seat of that rank.
-/// The others rank from left to right and from row to row. Seats are numbered from 0.
+/// `a`, `b` and `c` are free seats of these categories (see [`categories`]), `A`, `B` and `C` taken ones.
+/// All but digits rank from left to right and from row to row. Seats are numbered from 0.
 pub fn drawn(sections: &[&str]) -> Inventory {
     let mut map_sections = Vec::new();
     let mut seats = Vec::new();
@@ -28,9 +32,11 @@ pub fn drawn(sections: &[&str]) -> Inventory {
         for row in drawing.split_whitespace().filter(|_| places.is_none()) {
             for (row_seat, place) in (0..).zip(row.chars()).filter(|(_, place)| *place != '|') {
                 let rank = place.to_digit(10).unwrap_or((seats.len() - first) as u32);
-                free.push(place != 'x');
+                free.push(place != 'x' && !place.is_ascii_uppercase());
+                let category = "abc".find(place.to_ascii_lowercase());
                 seats.push(Seat {
                     section,
+                    category: category.map(|category| category as i16),
                     label: format!("{}", seats.len()),
                     row_no,
                     row_seat,
@@ -49,6 +55,11 @@ pub fn drawn(sections: &[&str]) -> Inventory {
                 None => SectionKind::Seated,
             },
             price: PRICE << section,
+            fee: FEE << section,
+            categories: match places {
+                Some(_) => Vec::new(),
+                None => categories(PRICE << section),
+            },
             capacity: places.unwrap_or((seats.len() - first) as i32),
         });
     }
@@ -60,6 +71,22 @@ pub fn drawn(sections: &[&str]) -> Inventory {
         inventory.set_places(section, places);
     }
     inventory
+}
+
+/// In a section of this price: `a` costs half of it, `b` the same without fees, `c` three times of it,
+/// and a third of that is fees.
+fn categories(price: i64) -> Vec<Category> {
+    [
+        ("a", price / 2, 0),
+        ("b", price, 0),
+        ("c", 3 * price, price),
+    ]
+    .map(|(name, price, fee)| Category {
+        name: name.to_owned(),
+        price,
+        fee,
+    })
+    .to_vec()
 }
 
 /// All free seats, in ascending order.

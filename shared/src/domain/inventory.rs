@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::{SeatNo, SectionNo, best_available::BestAvailable, seat_map::SeatMap};
+use super::{Amount, SeatNo, SectionNo, best_available::BestAvailable, seat_map::SeatMap};
 
 /// The free seats and places of one show at one version.
 #[derive(Debug, Clone)]
@@ -74,11 +74,35 @@ impl Inventory {
         Some((first..first + quantity).collect())
     }
 
+    /// The same among those that cost at most `max_total` together. It may look at every seat of the
+    /// section.
+    pub fn best_neighbours_within(
+        &mut self,
+        section: SectionNo,
+        quantity: i32,
+        max_total: Amount,
+    ) -> Option<Vec<SeatNo>> {
+        let best = &mut self.best;
+        let first = best.neighbours_within(&self.free, section, quantity, max_total)?;
+        Some((first..first + quantity).collect())
+    }
+
     /// The best free seats of a section wherever they are, in ascending order; `None` if there are not
     /// so many. `quantity` is at least 1.
     pub fn best_singles(&self, section: SectionNo, quantity: i32) -> Option<Vec<SeatNo>> {
         let seats = self.best.singles(section, quantity);
         (seats.len() == quantity as usize).then_some(seats)
+    }
+
+    /// The same among those that cost at most `max_total` together: the best seat that leaves enough for
+    /// the others, then the next. It looks at every free seat of the section.
+    pub fn best_singles_within(
+        &self,
+        section: SectionNo,
+        quantity: i32,
+        max_total: Amount,
+    ) -> Option<Vec<SeatNo>> {
+        self.best.singles_within(section, quantity, max_total)
     }
 }
 

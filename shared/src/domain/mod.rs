@@ -8,6 +8,7 @@ pub mod estimate;
 pub mod hold;
 pub mod inventory;
 pub mod outcome;
+pub mod price;
 pub mod sale;
 pub mod seat_map;
 pub mod wish;
@@ -20,6 +21,9 @@ pub type SeatNo = i32;
 
 /// A section's index in its show's seat map, from 0.
 pub type SectionNo = i16;
+
+/// A category's index in its section, from 0.
+pub type CategoryNo = i16;
 
 /// Money in minor units (cents) of the show's currency.
 pub type Amount = i64;

@@ -85,7 +85,10 @@ pub enum Decision {
     /// The first wish that could be met, and what all of it costs.
     Held {
         allocation: Allocation,
+        /// All-in.
         total: Amount,
+        /// The part of the total that is fees.
+        fees: Amount,
     },
     /// No wish could be met; the reason is that of the first wish.
     Rejected(Reason),

@@ -302,20 +302,26 @@ pub async fn holds_unlike_outcomes(db: &PgPool, show_id: Uuid) -> Breaches {
     .await
 }
 
-/// Holds whose total is not the price of what they hold, or above what the buyer would pay.
+/// Holds whose total or fees are not those of what they hold, or above what the buyer would pay.
 pub async fn totals_wrong(db: &PgPool, show_id: Uuid) -> Breaches {
     sqlx::query_scalar!(
         r#"with seated as (
-            select hold_seats.hold_id, sum(sections.price) as price
+            select hold_seats.hold_id,
+                sum(coalesce(price_categories.price, sections.price)) as price,
+                sum(coalesce(price_categories.fee, sections.fee)) as fees
             from hold_seats
             join seats on seats.show_id = hold_seats.show_id and seats.seat_no = hold_seats.seat_no
             join sections on sections.show_id = seats.show_id
                 and sections.section_no = seats.section_no
+            left join price_categories on price_categories.show_id = seats.show_id
+                and price_categories.section_no = seats.section_no
+                and price_categories.category_no = seats.category_no
             where hold_seats.show_id = $1
             group by hold_seats.hold_id
         ), priced as (
-            select holds.position, holds.hold_id, holds.total,
+            select holds.position, holds.hold_id, holds.total, holds.fees as total_fees,
                 coalesce(seated.price, sections.price * holds.quantity, 0) as price,
+                coalesce(seated.fees, sections.fee * holds.quantity, 0) as fees,
                 booking_requests.max_total
             from holds
             left join seated on seated.hold_id = holds.hold_id
@@ -325,10 +331,11 @@ pub async fn totals_wrong(db: &PgPool, show_id: Uuid) -> Breaches {
                 and booking_requests.position = holds.position
             where holds.show_id = $1
         )
-        select format('hold %s costs %s, its places %s, its buyer would pay %s', hold_id, total,
-                price, coalesce(max_total::text, 'anything')) as "breach!"
+        select format('hold %s costs %s with %s fees, its places %s with %s, its buyer would pay %s',
+                hold_id, total, total_fees, price, fees, coalesce(max_total::text, 'anything'))
+            as "breach!"
         from priced
-        where total <> price or total > max_total
+        where total <> price or total_fees <> fees or total > max_total
         order by position
         limit $2"#,
         show_id,
@@ -400,6 +407,7 @@ pub struct Account {
     pub hold_state: Option<String>,
     pub quantity: Option<i32>,
     pub total: Option<i64>,
+    pub fees: Option<i64>,
     /// The general-admission section's name.
     pub section: Option<String>,
     /// The labels of the hold's seats, in the order of the seat map.
@@ -422,7 +430,7 @@ pub async fn accounts(
             booking_requests.buyer_id, booking_requests.accepted_at, outcomes.state as "state?",
             outcomes.reason, outcomes.decided_at as "decided_at?", outcomes.hold_id,
             holds.state as "hold_state?", holds.quantity as "quantity?", holds.total as "total?",
-            sections.name as "section?",
+            holds.fees as "fees?", sections.name as "section?",
             array(
                 select (
                     select seats.label

@@ -14,7 +14,10 @@ pub struct NewHolds {
     pub buyer_ids: Vec<String>,
     pub section_nos: Vec<Option<SectionNo>>,
     pub quantities: Vec<i32>,
+    /// All-in.
     pub totals: Vec<Amount>,
+    /// The parts of the totals that are fees.
+    pub fees: Vec<Amount>,
 }
 
 /// Makes holds.
@@ -27,13 +30,15 @@ pub async fn insert(
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into holds (
-            show_id, hold_id, position, buyer_id, state, section_no, quantity, total, created_at,
-            expires_at
+            show_id, hold_id, position, buyer_id, state, section_no, quantity, total, fees,
+            created_at, expires_at
         )
-        select $1, hold_id, position, buyer_id, 'held', section_no, quantity, total, $8, $9
+        select $1, hold_id, position, buyer_id, 'held', section_no, quantity, total, fees, $9,
+            $10
         from unnest(
-            $2::uuid[], $3::bigint[], $4::text[], $5::smallint[], $6::integer[], $7::bigint[]
-        ) as new (hold_id, position, buyer_id, section_no, quantity, total)",
+            $2::uuid[], $3::bigint[], $4::text[], $5::smallint[], $6::integer[], $7::bigint[],
+            $8::bigint[]
+        ) as new (hold_id, position, buyer_id, section_no, quantity, total, fees)",
         show_id,
         &holds.hold_ids,
         &holds.positions,
@@ -41,6 +46,7 @@ pub async fn insert(
         &holds.section_nos as &[Option<SectionNo>],
         &holds.quantities,
         &holds.totals,
+        &holds.fees,
         created_at,
         expires_at,
     )

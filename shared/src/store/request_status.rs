@@ -45,7 +45,10 @@ pub struct Hold {
     /// The general-admission section; `None` when the hold is of seats.
     pub section: Option<SectionNo>,
     pub quantity: i32,
+    /// All-in.
     pub total: Amount,
+    /// The part of the total that is fees.
+    pub fees: Amount,
     pub booking: Option<Booking>,
 }
 
@@ -68,7 +71,7 @@ pub async fn find_by_ids(
             found.request_id as "request_id!", found.position as "position!",
             found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
             found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
-            found.quantity, found.total, found.expires_at, found.seats, found.booking_id,
+            found.quantity, found.total, found.fees, found.expires_at, found.seats, found.booking_id,
             found.booked_at
         from unnest($2::uuid[]) as asked (request_id)
         cross join lateral (
@@ -98,7 +101,7 @@ pub async fn find_by_positions(
             found.request_id as "request_id!", found.position as "position!",
             found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
             found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
-            found.quantity, found.total, found.expires_at, found.seats, found.booking_id,
+            found.quantity, found.total, found.fees, found.expires_at, found.seats, found.booking_id,
             found.booked_at
         from unnest($2::bigint[]) as asked (position)
         cross join lateral (
@@ -126,7 +129,7 @@ pub async fn list_by_buyer(
         r#"select
             request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
             accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
-            section_no, quantity, total, expires_at, seats, booking_id, booked_at
+            section_no, quantity, total, fees, expires_at, seats, booking_id, booked_at
         from request_status
         where show_id = $1 and buyer_id = $2
         order by position desc
@@ -153,6 +156,7 @@ struct Row {
     section_no: Option<SectionNo>,
     quantity: Option<i32>,
     total: Option<Amount>,
+    fees: Option<Amount>,
     expires_at: Option<DateTime<Utc>>,
     seats: Option<Vec<SeatNo>>,
     booking_id: Option<Uuid>,
@@ -207,6 +211,7 @@ fn hold(row: Row) -> Option<Hold> {
         section: row.section_no,
         quantity: row.quantity?,
         total: row.total?,
+        fees: row.fees?,
         booking,
     })
 }

@@ -4,7 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::seat_map::{Seat, SeatMap, Section, SectionKind};
+use crate::domain::{
+    Amount, CategoryNo, SectionNo,
+    seat_map::{Category, Seat, SeatMap, Section, SectionKind},
+};
 
 /// A show that is to be created.
 #[derive(Debug)]
@@ -55,6 +58,7 @@ pub async fn create(
     .execute(&mut *connection)
     .await?;
     insert_sections(connection, show.show_id, &show.map.sections).await?;
+    insert_categories(connection, show.show_id, &show.map.sections).await?;
     insert_seats(connection, show.show_id, &show.map.seats).await?;
     sqlx::query!(
         "insert into show_inventory (show_id)
@@ -100,18 +104,60 @@ async fn insert_sections(
         .map(|section| section.kind.as_str().into())
         .collect();
     let prices: Vec<i64> = sections.iter().map(|section| section.price).collect();
+    let fees: Vec<i64> = sections.iter().map(|section| section.fee).collect();
     let capacities: Vec<i32> = sections.iter().map(|section| section.capacity).collect();
     sqlx::query!(
-        "insert into sections (show_id, section_no, name, kind, price, capacity, version)
-        select $1, section_no, name, kind, price, capacity, 0
-        from unnest($2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::integer[])
-            as new (section_no, name, kind, price, capacity)",
+        "insert into sections (show_id, section_no, name, kind, price, fee, capacity, version)
+        select $1, section_no, name, kind, price, fee, capacity, 0
+        from unnest(
+            $2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::integer[]
+        ) as new (section_no, name, kind, price, fee, capacity)",
         show_id,
         &section_nos,
         &names,
         &kinds,
         &prices,
+        &fees,
         &capacities,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_categories(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    sections: &[Section],
+) -> sqlx::Result<()> {
+    let mut section_nos: Vec<SectionNo> = Vec::new();
+    let mut category_nos: Vec<CategoryNo> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut prices: Vec<Amount> = Vec::new();
+    let mut fees: Vec<Amount> = Vec::new();
+    for (section_no, section) in (0..).zip(sections) {
+        for (category_no, category) in (0..).zip(&section.categories) {
+            section_nos.push(section_no);
+            category_nos.push(category_no);
+            names.push(category.name.clone());
+            prices.push(category.price);
+            fees.push(category.fee);
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "insert into price_categories (show_id, section_no, category_no, name, price, fee)
+        select $1, section_no, category_no, name, price, fee
+        from unnest($2::smallint[], $3::smallint[], $4::text[], $5::bigint[], $6::bigint[])
+            as new (section_no, category_no, name, price, fee)",
+        show_id,
+        &section_nos,
+        &category_nos,
+        &names,
+        &prices,
+        &fees,
     )
     .execute(connection)
     .await?;
@@ -125,6 +171,7 @@ async fn insert_seats(
 ) -> sqlx::Result<()> {
     let seat_nos: Vec<i32> = (0..).take(seats.len()).collect();
     let section_nos: Vec<i16> = seats.iter().map(|seat| seat.section).collect();
+    let category_nos: Vec<Option<CategoryNo>> = seats.iter().map(|seat| seat.category).collect();
     let labels: Vec<String> = seats.iter().map(|seat| seat.label.clone()).collect();
     let row_nos: Vec<i32> = seats.iter().map(|seat| seat.row_no).collect();
     let row_seats: Vec<i16> = seats.iter().map(|seat| seat.row_seat).collect();
@@ -133,16 +180,17 @@ async fn insert_seats(
     let ys: Vec<f32> = seats.iter().map(|seat| seat.y).collect();
     sqlx::query!(
         "insert into seats (
-            show_id, seat_no, section_no, label, row_no, row_seat, rank, x, y, version
+            show_id, seat_no, section_no, category_no, label, row_no, row_seat, rank, x, y, version
         )
-        select $1, seat_no, section_no, label, row_no, row_seat, rank, x, y, 0
+        select $1, seat_no, section_no, category_no, label, row_no, row_seat, rank, x, y, 0
         from unnest(
-            $2::integer[], $3::smallint[], $4::text[], $5::integer[], $6::smallint[],
-            $7::integer[], $8::real[], $9::real[]
-        ) as new (seat_no, section_no, label, row_no, row_seat, rank, x, y)",
+            $2::integer[], $3::smallint[], $4::smallint[], $5::text[], $6::integer[], $7::smallint[],
+            $8::integer[], $9::real[], $10::real[]
+        ) as new (seat_no, section_no, category_no, label, row_no, row_seat, rank, x, y)",
         show_id,
         &seat_nos,
         &section_nos,
+        &category_nos as &[Option<CategoryNo>],
         &labels,
         &row_nos,
         &row_seats,
@@ -184,7 +232,7 @@ pub async fn find(pool: &PgPool, show_id: Uuid) -> sqlx::Result<Option<Show>> {
 pub async fn load_map(pool: &PgPool, show_id: Uuid) -> sqlx::Result<SeatMap> {
     let sections = load_sections(pool, show_id).await?;
     let seats = sqlx::query!(
-        "select section_no, label, row_no, row_seat, rank, x, y
+        "select section_no, category_no, label, row_no, row_seat, rank, x, y
         from seats
         where show_id = $1
         order by seat_no",
@@ -194,6 +242,7 @@ pub async fn load_map(pool: &PgPool, show_id: Uuid) -> sqlx::Result<SeatMap> {
     .await?;
     let seats = seats.into_iter().map(|row| Seat {
         section: row.section_no,
+        category: row.category_no,
         label: row.label,
         row_no: row.row_no,
         row_seat: row.row_seat,
@@ -206,7 +255,7 @@ pub async fn load_map(pool: &PgPool, show_id: Uuid) -> sqlx::Result<SeatMap> {
 
 async fn load_sections(pool: &PgPool, show_id: Uuid) -> sqlx::Result<Vec<Section>> {
     let rows = sqlx::query!(
-        "select name, kind, price, capacity
+        "select name, kind, price, fee, capacity
         from sections
         where show_id = $1
         order by section_no",
@@ -221,7 +270,26 @@ async fn load_sections(pool: &PgPool, show_id: Uuid) -> sqlx::Result<Vec<Section
             _ => SectionKind::GeneralAdmission,
         },
         price: row.price,
+        fee: row.fee,
+        categories: Vec::new(),
         capacity: row.capacity,
     });
-    Ok(sections.collect())
+    let mut sections: Vec<Section> = sections.collect();
+    let categories = sqlx::query!(
+        "select section_no, name, price, fee
+        from price_categories
+        where show_id = $1
+        order by section_no, category_no",
+        show_id,
+    )
+    .fetch_all(pool)
+    .await?;
+    for row in categories {
+        sections[row.section_no as usize].categories.push(Category {
+            name: row.name,
+            price: row.price,
+            fee: row.fee,
+        });
+    }
+    Ok(sections)
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::domain::{SeatNo, SectionNo, seat_map::SeatMap};
+use crate::domain::{Amount, SeatNo, SectionNo, seat_map::SeatMap};
 
 /// The part that never changes.
 #[derive(Debug)]
@@ -13,6 +13,8 @@ pub struct Index {
     pub block_of_seat: Vec<u32>,
     /// The sum of the ranks of all seats before this one; one longer than the seats.
     pub ranks_before: Vec<i64>,
+    /// The same of what they cost.
+    pub totals_before: Vec<Amount>,
     /// The seat of each bit of `free_by_rank`; sections begin at whole words.
     pub seat_of_bit: Vec<SeatNo>,
     pub bit_of_seat: Vec<u32>,
@@ -35,17 +37,16 @@ impl Index {
             blocks_of_section: ranges(map.sections.len(), blocks.iter().map(|block| block.section)),
             blocks,
             block_of_seat,
-            ranks_before: Vec::with_capacity(map.seats.len() + 1),
+            ranks_before: sums(map.seats.iter().map(|seat| i64::from(seat.rank))),
+            totals_before: sums(
+                (0..)
+                    .zip(&map.seats)
+                    .map(|(no, _)| map.seat_price(no).total),
+            ),
             seat_of_bit: Vec::new(),
             bit_of_seat: vec![0; map.seats.len()],
             words_of_section: Vec::new(),
         };
-        let mut sum = 0;
-        index.ranks_before.push(sum);
-        for seat in &map.seats {
-            sum += i64::from(seat.rank);
-            index.ranks_before.push(sum);
-        }
         index.order_by_rank(map);
         index
     }
@@ -97,6 +98,16 @@ fn blocks(map: &SeatMap) -> (Vec<Block>, Vec<u32>) {
         block_of_seat[seats].fill(number);
     }
     (blocks, block_of_seat)
+}
+
+/// The sum before each of the numbers, and that of all.
+fn sums(numbers: impl Iterator<Item = i64>) -> Vec<i64> {
+    let mut sum = 0;
+    let up_to = numbers.map(|number| {
+        sum += number;
+        sum
+    });
+    std::iter::once(0).chain(up_to).collect()
 }
 
 /// For each section, where its items are in a list that is sorted by section.

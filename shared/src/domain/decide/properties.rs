@@ -58,10 +58,13 @@ impl Sale {
     }
 }
 
-/// Seats (dense or nearly sold out) with ties in rank, and places.
+/// Seats (dense or nearly sold out) with ties in rank, with categories or without, and places.
 fn section() -> impl Strategy<Value = String> {
     prop_oneof![
         4 => vec(prop_oneof!["[0-3|]{1,12}", "[0-9x|]{1,12}", "[.]{1,12}", "[x.]{1,12}"], 1..4)
+            .prop_map(|rows| rows.join(" ")),
+        // Of several prices, and of one that is not the section's.
+        4 => vec(prop_oneof!["[abc.]{1,12}", "[a-cA-C0-3x|]{1,12}", "[a]{1,8}"], 1..4)
             .prop_map(|rows| rows.join(" ")),
         1 => (0..9).prop_map(|places| format!("{places} places")),
     ]
@@ -110,13 +113,13 @@ fn wish(map: &SeatMap) -> BoxedStrategy<Wish> {
 }
 
 fn event(map: &SeatMap) -> BoxedStrategy<Event> {
-    // At a price, or just below it.
-    let max_total = (0..12_i64, 0..2_i64).prop_map(|(seats, less)| seats * PRICE - less);
+    // At a price, or just below it; every price is so many halves.
+    let max_total = (0..24_i64, 0..2_i64).prop_map(|(halves, less)| halves * PRICE / 2 - less);
     let buyer_id = proptest::sample::select(vec!["ada", "bob", "eve", "kim"]);
     let asked = (
         vec(wish(map), 1..4),
         buyer_id,
-        option::weighted(0.3, max_total),
+        option::weighted(0.5, max_total),
     );
     let asked = asked.prop_map(|(wishes, buyer_id, max_total)| {
         Event::Asked(BookingRequest {
@@ -266,15 +269,31 @@ proptest! {
     fn nobody_pays_more_than_the_maximum_or_another_price(sale in sale()) {
         let map = sale.inventory.map();
         for (index, decision) in sale.run(|_, _, _| ()) {
-            let Decision::Held { allocation, total } = decision else { continue };
-            let price = match allocation {
-                Allocation::Seats(seats) => seats.iter().map(|&seat| map.seat_price(seat)).sum(),
+            let Decision::Held { allocation, total, fees } = decision else { continue };
+            let prices: Vec<Price> = match allocation {
+                Allocation::Seats(seats) => seats.iter().map(|&seat| map.seat_price(seat)).collect(),
                 Allocation::Places { section, quantity } => {
-                    map.section(section).price * Amount::from(quantity)
+                    vec![map.section(section).base_price(); quantity as usize]
                 }
             };
-            prop_assert_eq!(total, price);
+            prop_assert_eq!(total, prices.iter().map(|price| price.total).sum::<Amount>());
+            prop_assert_eq!(fees, prices.iter().map(|price| price.fees).sum::<Amount>());
+            prop_assert!((0..=total).contains(&fees));
             prop_assert!(sale.request(index).max_total.is_none_or(|max| total <= max));
+        }
+    }
+
+    #[test]
+    fn who_could_pay_any_seat_is_never_told_that_it_costs_too_much(sale in sale()) {
+        let map = sale.inventory.map();
+        for (index, decision) in sale.run(|_, _, _| ()) {
+            let request = sale.request(index);
+            let [Wish::BestAvailable { section, quantity, .. }] = request.wishes[..] else { continue };
+            let of_section = (0..).zip(&map.seats).filter(|(_, seat)| seat.section == section);
+            let dearest = of_section.map(|(seat, _)| map.seat_price(seat).total).max().unwrap();
+            if request.max_total.is_none_or(|max| max >= dearest * Amount::from(quantity)) {
+                prop_assert_ne!(decision, Decision::Rejected(Reason::PriceOverMax));
+            }
         }
     }
 

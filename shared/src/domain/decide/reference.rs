@@ -44,7 +44,7 @@ impl Show<'_> {
             .unwrap_or(&answers[0]);
         match met.clone() {
             Err(reason) => Decision::Rejected(reason),
-            Ok((allocation, total)) => {
+            Ok(allocation) => {
                 match &allocation {
                     Allocation::Seats(seats) => {
                         self.free.retain(|seat| !seats.contains(seat));
@@ -54,7 +54,12 @@ impl Show<'_> {
                     }
                 }
                 *self.totals.entry(request.buyer_id.clone()).or_default() += allocation.quantity();
-                Decision::Held { allocation, total }
+                let Price { total, fees } = self.price(&allocation);
+                Decision::Held {
+                    allocation,
+                    total,
+                    fees,
+                }
             }
         }
     }
@@ -64,40 +69,28 @@ impl Show<'_> {
         rules: Rules,
         request: &BookingRequest,
         wish: &Wish,
-    ) -> Result<(Allocation, Amount), Reason> {
+    ) -> Result<Allocation, Reason> {
         let had = self.totals.get(&request.buyer_id).unwrap_or(&0);
-        let prices = match wish {
-            Wish::Seats(seats) => seats
-                .iter()
-                .map(|&seat| self.map.seat_price(seat))
-                .collect(),
-            Wish::BestAvailable {
-                section, quantity, ..
-            }
-            | Wish::GeneralAdmission { section, quantity } => {
-                vec![self.map.section(*section).price; *quantity as usize]
-            }
-        };
-        if had + prices.len() as i32 > rules.buyer_limit {
+        if had + wish.quantity() > rules.buyer_limit {
             return Err(Reason::LimitExceeded);
         }
-        let total = prices.iter().sum();
-        if total > request.max_total.unwrap_or(Amount::MAX) {
+        let max_total = request.max_total.unwrap_or(Amount::MAX);
+        if self.cheapest(wish) > max_total {
             return Err(Reason::PriceOverMax);
         }
-        let allocation = match *wish {
+        match *wish {
             Wish::Seats(ref seats) => {
                 let seats: BTreeSet<SeatNo> = seats.iter().copied().collect();
                 match seats.is_subset(&self.free) {
-                    true => Allocation::Seats(seats.into_iter().collect()),
-                    false => return Err(Reason::SeatsTaken),
+                    true => Ok(Allocation::Seats(seats.into_iter().collect())),
+                    false => Err(Reason::SeatsTaken),
                 }
             }
             Wish::GeneralAdmission { section, quantity } => {
                 if self.places[section as usize] < quantity {
                     return Err(Reason::SectionSoldOut);
                 }
-                Allocation::Places { section, quantity }
+                Ok(Allocation::Places { section, quantity })
             }
             Wish::BestAvailable {
                 section,
@@ -107,21 +100,92 @@ impl Show<'_> {
                 if self.free_in(section).len() < quantity as usize {
                     return Err(Reason::SectionSoldOut);
                 }
-                let best = self.neighbours(section, quantity);
-                match (best, adjacent) {
-                    (Some(seats), _) => Allocation::Seats(seats),
-                    (None, Adjacent::Required) => return Err(Reason::NoAdjacentSeats),
-                    (None, Adjacent::Preferred) => {
-                        let mut seats = self.free_in(section);
-                        seats.sort_by_key(|&seat| (self.map.seat(seat).rank, seat));
-                        seats.truncate(quantity as usize);
-                        seats.sort();
-                        Allocation::Seats(seats)
+                let best = |max_total| {
+                    let neighbours = self.neighbours(section, quantity, max_total);
+                    match adjacent {
+                        Adjacent::Required => neighbours,
+                        Adjacent::Preferred => {
+                            neighbours.or_else(|| self.singles(section, quantity, max_total))
+                        }
                     }
+                };
+                let Some(seats) = best(Amount::MAX) else {
+                    return Err(Reason::NoAdjacentSeats);
+                };
+                let allocation = Allocation::Seats(seats);
+                if self.price(&allocation).total <= max_total {
+                    return Ok(allocation);
                 }
+                let affordable = best(max_total).ok_or(Reason::PriceOverMax)?;
+                Ok(Allocation::Seats(affordable))
+            }
+        }
+    }
+
+    /// What the wish would cost at least, whatever seats came back.
+    fn cheapest(&self, wish: &Wish) -> Amount {
+        match *wish {
+            Wish::Seats(ref seats) => self.price(&Allocation::Seats(seats.clone())).total,
+            Wish::GeneralAdmission { section, quantity } => {
+                let allocation = Allocation::Places { section, quantity };
+                self.price(&allocation).total
+            }
+            Wish::BestAvailable {
+                section, quantity, ..
+            } => {
+                let of_section = (0..)
+                    .zip(&self.map.seats)
+                    .filter(|(_, seat)| seat.section == section);
+                let prices = of_section.map(|(number, _)| self.map.seat_price(number).total);
+                prices.min().expect("the section has seats") * Amount::from(quantity)
+            }
+        }
+    }
+
+    fn price(&self, allocation: &Allocation) -> Price {
+        let prices: Vec<Price> = match allocation {
+            Allocation::Seats(seats) => seats
+                .iter()
+                .map(|&seat| self.map.seat_price(seat))
+                .collect(),
+            Allocation::Places { section, quantity } => {
+                vec![self.map.section(*section).base_price(); *quantity as usize]
             }
         };
-        Ok((allocation, total))
+        Price {
+            total: prices.iter().map(|price| price.total).sum(),
+            fees: prices.iter().map(|price| price.fees).sum(),
+        }
+    }
+
+    /// Of all choices that can be paid, the one with the best first seat, then second, and so on.
+    fn singles(&self, section: SectionNo, quantity: i32, max_total: Amount) -> Option<Vec<SeatNo>> {
+        let mut by_rank = self.free_in(section);
+        by_rank.sort_by_key(|&seat| (self.map.seat(seat).rank, seat));
+        let mut seats = self.first_choice(&by_rank, quantity, max_total)?;
+        seats.sort();
+        Some(seats)
+    }
+
+    /// The first choice in the order of the dictionary, by trying every one.
+    fn first_choice(
+        &self,
+        seats: &[SeatNo],
+        quantity: i32,
+        max_total: Amount,
+    ) -> Option<Vec<SeatNo>> {
+        if max_total < 0 {
+            return None;
+        }
+        if quantity == 0 {
+            return Some(Vec::new());
+        }
+        (0..seats.len()).find_map(|index| {
+            let left = max_total - self.map.seat_price(seats[index]).total;
+            let mut choice = self.first_choice(&seats[index + 1..], quantity - 1, left)?;
+            choice.push(seats[index]);
+            Some(choice)
+        })
     }
 
     fn free_in(&self, section: SectionNo) -> Vec<SeatNo> {
@@ -130,7 +194,12 @@ impl Show<'_> {
     }
 
     /// Starts at every free seat, walks to the right, and compares all that is walked.
-    fn neighbours(&self, section: SectionNo, quantity: i32) -> Option<Vec<SeatNo>> {
+    fn neighbours(
+        &self,
+        section: SectionNo,
+        quantity: i32,
+        max_total: Amount,
+    ) -> Option<Vec<SeatNo>> {
         let mut choices = Vec::new();
         for first in self.free_in(section) {
             let mut seats = vec![first];
@@ -141,7 +210,8 @@ impl Show<'_> {
                 };
                 seats.push(next);
             }
-            if seats.len() == quantity as usize {
+            let price = self.price(&Allocation::Seats(seats.clone()));
+            if seats.len() == quantity as usize && price.total <= max_total {
                 choices.push(seats);
             }
         }

@@ -1,7 +1,7 @@
 //! The rules of [`decide`](super::decide), by example.
 
 use super::*;
-use crate::domain::drawn::{PRICE, drawn, free_seats};
+use crate::domain::drawn::{FEE, PRICE, drawn, free_seats};
 
 const RULES: Rules = Rules { buyer_limit: 4 };
 
@@ -40,10 +40,16 @@ fn decide_alone(inventory: &mut Inventory, wishes: &[Wish]) -> Decision {
     )
 }
 
+/// At the sections' own prices, of which a tenth is fees.
 fn held(seats: &[SeatNo], total: Amount) -> Decision {
+    held_with_fees(seats, total, total / (PRICE / FEE))
+}
+
+fn held_with_fees(seats: &[SeatNo], total: Amount, fees: Amount) -> Decision {
     Decision::Held {
         allocation: Allocation::Seats(seats.to_vec()),
         total,
+        fees,
     }
 }
 
@@ -75,8 +81,13 @@ fn places_are_counted_down_to_none() {
         section: 1,
         quantity: 3,
     };
-    let total = 3 * 2 * PRICE;
-    assert_eq!(decision, Decision::Held { allocation, total });
+    let (total, fees) = (3 * 2 * PRICE, 3 * 2 * FEE);
+    let held = Decision::Held {
+        allocation,
+        total,
+        fees,
+    };
+    assert_eq!(decision, held);
     let decision = decide_alone(&mut inventory, &[places(1, 3)]);
     assert_eq!(decision, rejected(Reason::SectionSoldOut));
     assert_eq!(inventory.free_in_section(1), 2);
@@ -190,6 +201,90 @@ fn a_wish_may_cost_the_maximum_and_not_a_cent_more() {
     assert_eq!(ask(best(0, 2, Adjacent::Preferred), 2 * PRICE - 1), over);
     assert_eq!(ask(places(1, 1), 2 * PRICE - 1), over);
     assert_eq!(ask(seats(&[0, 1]), 2 * PRICE), held(&[0, 1], 2 * PRICE));
+}
+
+/// In a section of several prices: `a` is half of a price, without fees; `c` three, of which one is fees.
+fn ask_within(
+    section: &str,
+    quantity: i32,
+    adjacent: Adjacent,
+    max_total: Option<Amount>,
+) -> Decision {
+    let mut request = request("ada", &[best(0, quantity, adjacent)]);
+    request.max_total = max_total;
+    decide(
+        &mut drawn(&[section]),
+        &mut BuyerTotals::new(),
+        RULES,
+        &request,
+    )
+}
+
+#[test]
+fn named_seats_cost_what_their_categories_cost() {
+    let mut inventory = drawn(&["c.a"]);
+    let decision = decide_alone(&mut inventory, &[seats(&[2, 0, 1])]);
+    let total = 3 * PRICE + PRICE + PRICE / 2;
+    assert_eq!(decision, held_with_fees(&[0, 1, 2], total, PRICE + FEE));
+}
+
+#[test]
+fn the_best_seats_of_several_prices_cost_what_they_cost() {
+    for max_total in [None, Some(4 * PRICE)] {
+        let decision = ask_within("c.aa", 2, Adjacent::Required, max_total);
+        assert_eq!(decision, held_with_fees(&[0, 1], 4 * PRICE, PRICE + FEE));
+    }
+}
+
+#[test]
+fn who_cannot_pay_the_best_neighbours_gets_the_best_that_can_be_paid() {
+    let ask = |max_total| ask_within("cc.. ..aa", 2, Adjacent::Required, Some(max_total));
+    assert_eq!(
+        ask(6 * PRICE),
+        held_with_fees(&[0, 1], 6 * PRICE, 2 * PRICE)
+    );
+    assert_eq!(ask(6 * PRICE - 1), held(&[2, 3], 2 * PRICE));
+    assert_eq!(ask(2 * PRICE - 1), held_with_fees(&[6, 7], PRICE, 0));
+    assert_eq!(ask(PRICE - 1), rejected(Reason::PriceOverMax));
+}
+
+#[test]
+fn neighbours_that_can_be_paid_come_before_better_single_seats() {
+    let ask = |adjacent| ask_within("cxax.. aa", 2, adjacent, Some(PRICE));
+    let neighbours = held_with_fees(&[6, 7], PRICE, 0);
+    assert_eq!(ask(Adjacent::Required), neighbours);
+    assert_eq!(ask(Adjacent::Preferred), neighbours);
+    let ask = |adjacent| ask_within("cxaxcc cxa", 2, adjacent, Some(PRICE));
+    assert_eq!(ask(Adjacent::Required), rejected(Reason::PriceOverMax));
+    assert_eq!(ask(Adjacent::Preferred), held_with_fees(&[2, 8], PRICE, 0));
+}
+
+#[test]
+fn too_dear_is_said_first_only_if_the_cheapest_would_be() {
+    let ask = |section, max_total| ask_within(section, 2, Adjacent::Required, Some(max_total));
+    let over = rejected(Reason::PriceOverMax);
+    // The only cheap seat is taken, but may come back.
+    assert_eq!(ask("xxA.", PRICE - 1), over);
+    assert_eq!(ask("xxA.", PRICE), rejected(Reason::SectionSoldOut));
+    assert_eq!(ask(".xA.", PRICE), rejected(Reason::NoAdjacentSeats));
+    assert_eq!(ask("xA..", PRICE), over);
+}
+
+#[test]
+fn a_free_seat_costs_nothing_and_is_within_any_maximum() {
+    let mut inventory = drawn(&["..", "aa"]);
+    let mut map = SeatMap::new(
+        inventory.map().sections.clone(),
+        inventory.map().seats.clone(),
+    );
+    map.sections[1].categories[0].price = 0;
+    let map = SeatMap::new(map.sections, map.seats);
+    inventory = Inventory::new(std::sync::Arc::new(map));
+    (0..4).for_each(|seat| inventory.set_seat(seat, true));
+    let mut request = request("ada", &[best(1, 2, Adjacent::Required)]);
+    request.max_total = Some(0);
+    let decision = decide(&mut inventory, &mut BuyerTotals::new(), RULES, &request);
+    assert_eq!(decision, held_with_fees(&[2, 3], 0, 0));
 }
 
 #[test]
