@@ -1,17 +1,14 @@
 //! Calls to Stripe's API, and what its answers mean.
 
-use reqwest::{Client, RequestBuilder, Response, Url};
+use reqwest::{Client, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::intent::{Intent, LastError};
-use crate::gateway::GatewayError;
+use crate::{gateway::GatewayError, http};
 
 /// The version of the API that the shapes here are of; the account's own may move.
 const VERSION: &str = "2025-09-30.clover";
-
-/// More than a page of a hundred intents takes. The rest of a longer answer is not read.
-const ANSWER_BYTES_MAX: usize = 8 << 20;
 
 /// How to call one account.
 #[derive(Debug)]
@@ -102,22 +99,12 @@ impl Calls {
 }
 
 async fn exchange(request: RequestBuilder) -> Result<(u16, bool, Vec<u8>), Problem> {
-    let mut response = request.send().await.map_err(unclear)?;
+    let response = request.send().await.map_err(unclear)?;
     let status = response.status().as_u16();
     let replayed = response.headers().get("idempotent-replayed");
     let replayed = replayed.is_some_and(|value| value == "true");
-    Ok((status, replayed, read(&mut response).await?))
-}
-
-async fn read(response: &mut Response) -> Result<Vec<u8>, Problem> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unclear)? {
-        if body.len() + chunk.len() > ANSWER_BYTES_MAX {
-            return Err(Problem::Unclear("the answer is too long".to_owned()));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+    let body = http::body(response).await.map_err(Problem::Unclear)?;
+    Ok((status, replayed, body))
 }
 
 fn unclear(error: reqwest::Error) -> Problem {

@@ -93,6 +93,15 @@ async fn a_declined_charge_is_found_with_its_reason() {
 }
 
 #[tokio::test]
+async fn a_decline_that_was_voided_since_has_no_reason_any_more() {
+    let mut intent = recorded("intent_declined");
+    intent["status"] = json!("canceled");
+    let (_, answer) = find(PAYMENT, Some(INTENT), [Tell::Json(200, intent)]).await;
+    let expected = charge(ChargeStatus::Voided, 0, 0);
+    assert_eq!(answer.unwrap(), Some(expected));
+}
+
+#[tokio::test]
 async fn an_intent_that_nobody_tried_to_pay_is_pending() {
     let mut intent = recorded("intent_processing");
     intent["status"] = json!("requires_payment_method");

@@ -3,6 +3,8 @@
 //! The answers in `recorded/` have the shapes that Stripe documents for the pinned version of its API;
 //! the ids and texts in them are made up.
 
+#![expect(clippy::unwrap_used, reason = "a test says what it means with unwrap")]
+
 mod authorize;
 mod callbacks;
 mod finding;
