@@ -168,7 +168,7 @@ async fn forget_shows(pool: &PgPool) {
 /// What can be broken, by which statements, and the rule that must name it. `$` is a place of the
 /// show under test: seats 0 and 1 are booked at position 1, seat 2 is held at position 2, two places
 /// of the floor are held at position 3, position 4 was rejected.
-const SABOTAGE: [(&str, &str); 16] = [
+const SABOTAGE: [(&str, &str); 17] = [
     (
         "no_seat_twice",
         "drop index hold_seats_once;
@@ -232,6 +232,10 @@ const SABOTAGE: [(&str, &str); 16] = [
     (
         "totals_equal_prices",
         "update holds set total = total + 1 where position = 1",
+    ),
+    (
+        "totals_equal_prices",
+        "update holds set fees = fees + 1 where position = 3",
     ),
     ("bookings_equal_confirmed_holds", "delete from bookings"),
 ];

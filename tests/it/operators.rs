@@ -199,9 +199,11 @@ fn a_show_is_shown_as_it_was_made() {
         assert!(shown["server_time"].is_string());
         let sections = json!([
             {"name": "FLOOR", "kind": "general_admission", "capacity": 600,
-             "price": {"amount": 3_000, "currency": "EUR"}},
+             "price": {"amount": 3_000, "currency": "EUR"},
+             "fee": {"amount": 0, "currency": "EUR"}, "categories": []},
             {"name": "A", "kind": "seated", "capacity": 3,
-             "price": {"amount": 8_500, "currency": "EUR"}},
+             "price": {"amount": 8_500, "currency": "EUR"},
+             "fee": {"amount": 0, "currency": "EUR"}, "categories": []},
         ]);
         assert_eq!(shown["sections"], sections);
         let seats = api.get(&format!("{location}/seats")).await.expect(200);
