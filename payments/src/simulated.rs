@@ -1,24 +1,28 @@
 //! The simulated gateway (`stampede gateway`) over HTTP, spoken to exactly as a real one.
 
+mod answer;
+mod body;
+
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use chrono::{DateTime, SecondsFormat, Utc};
 use futures::FutureExt;
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Url};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
-use stampede_shared::domain::Amount;
 use uuid::Uuid;
 
 use crate::{
     gateway::{
-        About, Answer, Callback, CallbackError, Charge, ChargeStatus, Gateway, GatewayError,
-        LedgerPage, Order,
+        Answer, Callback, CallbackError, Charge, ChargeStatus, Gateway, GatewayError, LedgerPage,
+        Order,
     },
     http, signature,
 };
+
+use answer::read;
+use body::{ChargeBody, EventBody, PageBody};
 
 /// The gateway remembers keys for a day unless it is told otherwise; an hour is for clocks and queues.
 const KEYS_LAST: Duration = Duration::from_secs(23 * 3_600);
@@ -181,107 +185,6 @@ impl Gateway for Simulated {
     }
 }
 
-/// A charge in the gateway's words.
-#[derive(Debug, Deserialize)]
-struct ChargeBody {
-    id: String,
-    status: Status,
-    captured: Amount,
-    refunded: Amount,
-    currency: String,
-    next_action: Option<String>,
-    reason: Option<String>,
-    metadata: MetadataBody,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Status {
-    Pending,
-    Declined,
-    Authorized,
-    Captured,
-    Refunded,
-    Voided,
-}
-
-#[derive(Debug, Deserialize)]
-struct MetadataBody {
-    show_id: Option<Uuid>,
-    payment_id: Option<Uuid>,
-}
-
-#[derive(Debug, Deserialize)]
-struct PageBody {
-    charges: Vec<ChargeBody>,
-    #[serde(default)]
-    next: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-struct EventBody {
-    id: String,
-    /// Absent in events of other things.
-    charge: Option<ChargeReference>,
-}
-
-/// All that we take from an event: how the charge stands, we ask.
-#[derive(Debug, Deserialize)]
-struct ChargeReference {
-    id: String,
-    metadata: MetadataBody,
-}
-
-#[derive(Debug, Deserialize)]
-struct ErrorBody {
-    error: ErrorDetail,
-}
-
-#[derive(Debug, Deserialize)]
-struct ErrorDetail {
-    code: String,
-    detail: String,
-}
-
-impl From<ChargeBody> for Charge {
-    fn from(body: ChargeBody) -> Charge {
-        Charge {
-            gateway_id: body.id,
-            status: match body.status {
-                Status::Pending => ChargeStatus::Pending,
-                Status::Declined => ChargeStatus::Declined,
-                Status::Authorized => ChargeStatus::Authorized,
-                Status::Captured => ChargeStatus::Captured,
-                Status::Refunded => ChargeStatus::Refunded,
-                Status::Voided => ChargeStatus::Voided,
-            },
-            captured: body.captured,
-            refunded: body.refunded,
-            currency: body.currency,
-            next_action: body.next_action,
-            reason: body.reason,
-            payment_id: body.metadata.payment_id,
-            show_id: body.metadata.show_id,
-        }
-    }
-}
-
-impl From<EventBody> for Callback {
-    fn from(event: EventBody) -> Callback {
-        let about = event.charge.and_then(|charge| {
-            Some(About {
-                show_id: charge.metadata.show_id?,
-                payment_id: charge.metadata.payment_id?,
-                gateway_id: charge.id,
-            })
-        });
-        Callback {
-            event_id: event.id,
-            about,
-        }
-    }
-}
-
 /// Of several charges of one payment, the newest that holds or held money, else the newest.
 fn the_one_that_counts(charges: impl Iterator<Item = Charge>) -> Option<Charge> {
     // Of equal ones `max_by_key` takes the last, and they come with the oldest first.
@@ -300,39 +203,4 @@ fn path_part(gateway_id: &str) -> Result<&str, GatewayError> {
         code: "unknown_charge".to_owned(),
         detail: "not an id of this gateway".to_owned(),
     })
-}
-
-/// Sends a request and reads its answer.
-async fn read<T: DeserializeOwned>(request: RequestBuilder) -> Result<T, GatewayError> {
-    let response = request.send().await.map_err(unclear)?;
-    let status = response.status();
-    let body = body(response).await?;
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(unclear);
-    }
-    match serde_json::from_slice(&body) {
-        Ok(ErrorBody { error }) if clear_no(status) => Err(GatewayError::Refused {
-            code: error.code,
-            detail: error.detail,
-        }),
-        _ => Err(GatewayError::Unclear(format!("status {status}"))),
-    }
-}
-
-/// Whether nothing was done and saying it again would not help.
-fn clear_no(status: StatusCode) -> bool {
-    let later = [
-        StatusCode::REQUEST_TIMEOUT,
-        StatusCode::TOO_EARLY,
-        StatusCode::TOO_MANY_REQUESTS,
-    ];
-    status.is_client_error() && !later.contains(&status)
-}
-
-async fn body(response: Response) -> Result<Vec<u8>, GatewayError> {
-    http::body(response).await.map_err(GatewayError::Unclear)
-}
-
-fn unclear(error: impl Into<anyhow::Error>) -> GatewayError {
-    GatewayError::Unclear(format!("{:#}", error.into()))
 }

@@ -28,7 +28,7 @@ const SECRET_KEY: &str = "sk_test";
 const CALLBACK_SECRET: &str = "whsec_now";
 
 /// How long the client waits for an answer.
-const TIMEOUT: Duration = Duration::from_millis(500);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A gateway and a client of it.
 struct Running {

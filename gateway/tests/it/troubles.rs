@@ -112,7 +112,7 @@ async fn later_steps_fail_before_or_after_their_effect() {
 #[tokio::test]
 async fn a_slow_call_takes_its_effect_although_the_client_left() {
     let gateway = start().await;
-    let slow = json!({"answers": {"authorize": {"how": "slow", "ms": 600}}});
+    let slow = json!({"answers": {"authorize": {"how": "slow", "ms": 2_000}}});
     gateway.tell("5555555555554444", slow).await.expect(200);
     let payment_id = Uuid::now_v7();
     let order = gateway.order("5555555555554444", payment_id).await;
