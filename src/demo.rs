@@ -1,9 +1,10 @@
 //! The demo hall: two tiers of seats in arcs around a stage, and a floor to stand on.
 
 use anyhow::Context;
-use chrono::Utc;
+use chrono::{TimeDelta, Utc};
 use stampede_shared::{
     domain::{
+        payment::PaymentPolicy,
         sale::SaleState,
         seat_map::{Category, Seat, SeatMap, Section, SectionKind},
     },
@@ -108,6 +109,9 @@ const BUYER_LIMIT: i32 = 8;
 const HOLD_SECONDS: i32 = 600;
 const QUEUE_LIMIT: i32 = 200_000;
 
+/// How long buyers of the demo show may change their minds.
+const REFUNDABLE_FOR: TimeDelta = TimeDelta::days(30);
+
 /// Creates the demo show, open for sale, if there is no show at all.
 pub async fn create_if_empty(database: &Database) -> anyhow::Result<()> {
     let newest = across_shows::newest_shows(&database.pool, None, 1).await;
@@ -125,6 +129,8 @@ async fn create(database: &Database) -> anyhow::Result<()> {
         buyer_limit: BUYER_LIMIT,
         hold_seconds: HOLD_SECONDS,
         queue_limit: QUEUE_LIMIT,
+        payment_policy: PaymentPolicy::Required,
+        refundable_until: Some(Utc::now() + REFUNDABLE_FOR),
         opens_at: None,
         closes_at: None,
         map: hall(),

@@ -4,7 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use axum::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
+use stampede_payments::Till;
 use stampede_shared::store::Database;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,6 +18,9 @@ use crate::{
 
 /// Of how many shows a cache generation keeps what is left.
 const SHOWS_MAX: usize = 2_000;
+
+/// Calls to the gateway at once; more wait their turn.
+const DRIVES_MAX: usize = 512;
 
 /// The state of every handler.
 pub type SharedApp = Arc<App>;
@@ -32,6 +37,9 @@ pub struct App {
     pub availability: Cache<Uuid, (i64, Bytes)>,
     pub intake: Intake,
     pub desk: Desk,
+    pub till: Till,
+    /// How many payments this process drives at once.
+    pub drives: Arc<Semaphore>,
     pub outcomes: Outcomes,
     pub watermarks: Watermarks,
     pub prometheus: PrometheusHandle,
@@ -45,6 +53,7 @@ impl App {
     /// Starts the parts; their tasks end at `stop`.
     pub fn start(
         settings: Settings,
+        payments: &stampede_payments::Settings,
         database: Database,
         prometheus: PrometheusHandle,
         stop: &CancellationToken,
@@ -60,6 +69,8 @@ impl App {
             availability: Cache::new(SHOWS_MAX),
             intake: Intake::new(database.clone()),
             desk: Desk::new(database.clone()),
+            till: Till::new(database.clone(), payments.connect()?, payments.terms()),
+            drives: Arc::new(Semaphore::new(DRIVES_MAX)),
             outcomes: Outcomes::new(database.clone(), watermarks.clone(), stop.clone()),
             watermarks,
             prometheus,

@@ -1,14 +1,14 @@
-//! The desk: confirms and cancels for buyers, a batch a transaction, under the inventory lock.
+//! The desk: gives requests and holds back for buyers, a batch a transaction, under the inventory lock.
 //!
-//! Calls are applied in their order, each to what the one before it left, so that confirm against
-//! cancel, expiry, or the request's own turn has one winner. All of them may be repeated.
+//! Calls are applied in their order, each to what the one before it left, so that cancel against
+//! payment, expiry, or the request's own turn has one winner. All of them may be repeated.
 
 use std::collections::HashMap;
 
 use stampede_shared::{
     domain::{
         Position,
-        hold::{HoldCommand, HoldRefusal, HoldState},
+        hold::{HoldRefusal, HoldState},
     },
     group_commit::GroupCommit,
     retry::retry,
@@ -27,9 +27,9 @@ use uuid::Uuid;
 pub enum DeskRefusal {
     /// There is none, or it is another buyer's.
     NotFound,
-    Expired,
-    AlreadyCancelled,
     AlreadyConfirmed,
+    /// A payment for the hold is in flight.
+    Paying,
     /// This process has too many calls in hand.
     Overloaded,
     /// The database is away; the call may be repeated.
@@ -39,9 +39,8 @@ pub enum DeskRefusal {
 impl From<HoldRefusal> for DeskRefusal {
     fn from(refusal: HoldRefusal) -> DeskRefusal {
         match refusal {
-            HoldRefusal::Expired => DeskRefusal::Expired,
-            HoldRefusal::AlreadyCancelled => DeskRefusal::AlreadyCancelled,
             HoldRefusal::AlreadyConfirmed => DeskRefusal::AlreadyConfirmed,
+            HoldRefusal::Paying => DeskRefusal::Paying,
         }
     }
 }
@@ -50,7 +49,6 @@ impl From<HoldRefusal> for DeskRefusal {
 struct Call {
     buyer_id: String,
     about: About,
-    command: HoldCommand,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -77,21 +75,9 @@ impl Desk {
         Desk { batches }
     }
 
-    /// Books a hold. Returns its request's id.
-    pub async fn confirm(&self, show_id: Uuid, hold_id: Uuid, buyer_id: &str) -> Answer {
-        self.call(
-            show_id,
-            buyer_id,
-            About::Hold(hold_id),
-            HoldCommand::Confirm,
-        )
-        .await
-    }
-
     /// Gives a hold back. Returns its request's id.
     pub async fn cancel_hold(&self, show_id: Uuid, hold_id: Uuid, buyer_id: &str) -> Answer {
-        self.call(show_id, buyer_id, About::Hold(hold_id), HoldCommand::Cancel)
-            .await
+        self.call(show_id, buyer_id, About::Hold(hold_id)).await
     }
 
     /// Leaves the line, or gives the request's hold back.
@@ -101,27 +87,15 @@ impl Desk {
         request_id: Uuid,
         buyer_id: &str,
     ) -> Result<(), DeskRefusal> {
-        self.call(
-            show_id,
-            buyer_id,
-            About::Request(request_id),
-            HoldCommand::Cancel,
-        )
-        .await
-        .map(drop)
+        self.call(show_id, buyer_id, About::Request(request_id))
+            .await
+            .map(drop)
     }
 
-    async fn call(
-        &self,
-        show_id: Uuid,
-        buyer_id: &str,
-        about: About,
-        command: HoldCommand,
-    ) -> Answer {
+    async fn call(&self, show_id: Uuid, buyer_id: &str, about: About) -> Answer {
         let call = Call {
             buyer_id: buyer_id.to_owned(),
             about,
-            command,
         };
         match self.batches.call(show_id, call).await {
             Ok(answer) => answer,
@@ -160,21 +134,15 @@ async fn process_once(
     let mut ledger = Ledger::new(found, locked.now);
     let answers: Vec<Answer> = calls.iter().map(|call| ledger.apply(call)).collect();
 
-    let Changes {
-        book,
-        cancel,
-        withdraw,
-    } = ledger.changes;
-    let booked = settle::book(&mut tx, show_id, &book, &mut locked).await?;
+    let Changes { cancel, withdraw } = ledger.changes;
     let cancelled =
         settle::release(&mut tx, show_id, &cancel, HoldState::Cancelled, &mut locked).await?;
     if !withdraw.is_empty() {
         settle::withdraw(&mut tx, show_id, &withdraw, &locked).await?;
     }
     tx.commit().await?;
-    for (state, count) in [("confirmed", booked), ("cancelled", cancelled)] {
-        metrics::counter!("stampede_holds_ended_total", "state" => state).increment(count as u64);
-    }
+    metrics::counter!("stampede_holds_ended_total", "state" => "cancelled")
+        .increment(cancelled as u64);
     metrics::counter!("stampede_outcomes_total", "state" => "cancelled", "reason" => "")
         .increment(withdraw.len() as u64);
     Ok(answers)
@@ -189,7 +157,6 @@ struct Ledger {
 
 #[derive(Debug, Default)]
 struct Changes {
-    book: Vec<Uuid>,
     cancel: Vec<Uuid>,
     withdraw: Vec<Position>,
 }
@@ -206,6 +173,7 @@ enum State {
     Held {
         hold_id: Uuid,
         state: HoldState,
+        paying: bool,
     },
     /// Rejected, quarantined, or gone from the line: nothing to give back.
     Over,
@@ -216,15 +184,16 @@ impl Ledger {
         let mut standings = HashMap::new();
         let mut request_of_hold = HashMap::new();
         for subject in found {
-            let hold = subject.hold_id.zip(subject.expires_at);
+            let hold = subject.hold_id.zip(subject.kept_until);
             let hold_state = subject.hold_state.as_deref().and_then(HoldState::parse);
             let state = match (subject.outcome, hold.zip(hold_state)) {
                 (None, _) => State::InLine,
-                (Some(_), Some(((hold_id, expires_at), state))) => {
+                (Some(_), Some(((hold_id, kept_until), state))) => {
                     request_of_hold.insert(hold_id, subject.request_id);
                     State::Held {
                         hold_id,
-                        state: state.at(expires_at, now),
+                        state: state.at(kept_until, now),
+                        paying: subject.paying,
                     }
                 }
                 (Some(_), None) => State::Over,
@@ -263,16 +232,19 @@ impl Ledger {
                 standing.state = State::Over;
             }
             State::Over => {}
-            State::Held { hold_id, state } => {
-                let next = call.command.apply(state)?;
-                match next {
-                    HoldState::Confirmed if next != state => self.changes.book.push(hold_id),
-                    HoldState::Cancelled if next != state => self.changes.cancel.push(hold_id),
-                    _ => {}
+            State::Held {
+                hold_id,
+                state,
+                paying,
+            } => {
+                let next = state.cancel(paying)?;
+                if next == HoldState::Cancelled && next != state {
+                    self.changes.cancel.push(hold_id);
                 }
                 standing.state = State::Held {
                     hold_id,
                     state: next,
+                    paying,
                 };
             }
         }
@@ -282,76 +254,53 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use chrono::{DateTime, TimeDelta};
+    use chrono::DateTime;
 
     use super::*;
 
     const NOW: DateTime<chrono::Utc> = DateTime::UNIX_EPOCH;
 
-    fn held(expires_in_ms: i64) -> Subject {
+    fn hold(state: &str, paying: bool) -> Subject {
         Subject {
             request_id: Uuid::from_u128(1),
             position: 1,
             buyer_id: "a".into(),
             outcome: Some("held".into()),
             hold_id: Some(Uuid::from_u128(2)),
-            hold_state: Some("held".into()),
-            expires_at: Some(NOW + TimeDelta::milliseconds(expires_in_ms)),
+            hold_state: Some(state.into()),
+            kept_until: Some(NOW + chrono::TimeDelta::milliseconds(1)),
+            paying,
         }
     }
 
-    fn call(buyer_id: &str, command: HoldCommand) -> Call {
+    fn call(buyer_id: &str) -> Call {
         Call {
             buyer_id: buyer_id.into(),
             about: About::Hold(Uuid::from_u128(2)),
-            command,
         }
     }
 
     #[test]
-    fn confirm_against_cancel_has_one_winner_and_each_may_be_repeated() {
-        use HoldCommand::{Cancel, Confirm};
-        let mut ledger = Ledger::new(vec![held(1)], NOW);
-        assert!(ledger.apply(&call("a", Confirm)).is_ok());
-        assert!(ledger.apply(&call("a", Confirm)).is_ok());
-        assert_eq!(
-            ledger.apply(&call("a", Cancel)),
-            Err(DeskRefusal::AlreadyConfirmed)
-        );
-        assert_eq!(
-            (ledger.changes.book.len(), ledger.changes.cancel.len()),
-            (1, 0)
-        );
-
-        let mut ledger = Ledger::new(vec![held(1)], NOW);
-        assert!(ledger.apply(&call("a", Cancel)).is_ok());
-        assert!(ledger.apply(&call("a", Cancel)).is_ok());
-        assert_eq!(
-            ledger.apply(&call("a", Confirm)),
-            Err(DeskRefusal::AlreadyCancelled)
-        );
-        assert_eq!(
-            (ledger.changes.book.len(), ledger.changes.cancel.len()),
-            (0, 1)
-        );
+    fn cancelling_may_be_repeated_and_gives_back_once() {
+        let mut ledger = Ledger::new(vec![hold("held", false)], NOW);
+        assert!(ledger.apply(&call("a")).is_ok());
+        assert!(ledger.apply(&call("a")).is_ok());
+        assert_eq!(ledger.changes.cancel.len(), 1);
     }
 
     #[test]
-    fn an_expired_hold_is_not_confirmed_even_if_no_sweep_has_seen_it() {
-        let mut ledger = Ledger::new(vec![held(0)], NOW);
-        assert_eq!(
-            ledger.apply(&call("a", HoldCommand::Confirm)),
-            Err(DeskRefusal::Expired)
-        );
+    fn what_is_paid_or_being_paid_is_not_cancelled_here() {
+        let mut ledger = Ledger::new(vec![hold("confirmed", false)], NOW);
+        assert_eq!(ledger.apply(&call("a")), Err(DeskRefusal::AlreadyConfirmed));
+        let mut ledger = Ledger::new(vec![hold("held", true)], NOW);
+        assert_eq!(ledger.apply(&call("a")), Err(DeskRefusal::Paying));
+        assert!(ledger.changes.cancel.is_empty());
     }
 
     #[test]
     fn another_buyers_hold_is_not_found() {
-        let mut ledger = Ledger::new(vec![held(1)], NOW);
-        assert_eq!(
-            ledger.apply(&call("b", HoldCommand::Cancel)),
-            Err(DeskRefusal::NotFound)
-        );
+        let mut ledger = Ledger::new(vec![hold("held", false)], NOW);
+        assert_eq!(ledger.apply(&call("b")), Err(DeskRefusal::NotFound));
         assert!(ledger.changes.cancel.is_empty());
     }
 }

@@ -12,6 +12,7 @@ use axum::{
 };
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use stampede_payments::till::TillError;
 use stampede_shared::store::error::is_transient;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -37,8 +38,17 @@ pub enum Code {
     SaleNotOpen,
     SaleClosed,
     SaleCommandRefused,
+    PaymentDeclined,
+    PaymentFailed,
     HoldCancelled,
     AlreadyConfirmed,
+    PaymentInProgress,
+    PaymentVoided,
+    PaymentRefunded,
+    TooLittleTime,
+    NoGateway,
+    NotRefundable,
+    ShowCancelled,
     HoldExpired,
     BodyTooLarge,
     UnsupportedMediaType,
@@ -84,8 +94,17 @@ impl Code {
             Code::SaleNotOpen => ("sale-not-open", S::CONFLICT, "The sale is not open yet"),
             Code::SaleClosed => ("sale-closed", S::CONFLICT, "The sale is closed"),
             Code::SaleCommandRefused => ("sale-command-refused", S::CONFLICT, "The sale is not in a state for that"),
+            Code::PaymentDeclined => ("payment-declined", S::PAYMENT_REQUIRED, "The payment was declined"),
+            Code::PaymentFailed => ("payment-failed", S::PAYMENT_REQUIRED, "The payment failed"),
+            Code::PaymentInProgress => ("payment-in-progress", S::CONFLICT, "A payment is in flight"),
+            Code::PaymentVoided => ("payment-voided", S::CONFLICT, "The payment was let go, nothing was charged"),
+            Code::PaymentRefunded => ("payment-refunded", S::CONFLICT, "The seats were gone, the money goes back"),
+            Code::TooLittleTime => ("too-little-time", S::CONFLICT, "The hold ends too soon to begin a payment"),
+            Code::NoGateway => ("no-gateway", S::CONFLICT, "This sale cannot take payments"),
+            Code::NotRefundable => ("not-refundable", S::CONFLICT, "The booking cannot be cancelled by its buyer"),
+            Code::ShowCancelled => ("show-cancelled", S::CONFLICT, "The show was cancelled"),
             Code::HoldCancelled => ("hold-cancelled", S::CONFLICT, "The hold was cancelled"),
-            Code::AlreadyConfirmed => ("already-confirmed", S::CONFLICT, "The hold is confirmed already"),
+            Code::AlreadyConfirmed => ("already-confirmed", S::CONFLICT, "The hold is a booking already"),
             Code::HoldExpired => ("hold-expired", S::GONE, "The hold has expired"),
             Code::BodyTooLarge => ("body-too-large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
             Code::UnsupportedMediaType => ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
@@ -306,6 +325,19 @@ impl From<sqlx::Error> for Problem {
             return Problem::try_later(Code::Unavailable, "the database is away; try again");
         }
         Problem::internal(error.into())
+    }
+}
+
+impl From<TillError> for Problem {
+    fn from(error: TillError) -> Problem {
+        match error {
+            TillError::Overloaded => {
+                Problem::try_later(Code::Overloaded, "too many payments wait; try again")
+            }
+            TillError::Unavailable => {
+                Problem::try_later(Code::Unavailable, "the database is away; try again")
+            }
+        }
     }
 }
 

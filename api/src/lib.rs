@@ -6,6 +6,7 @@
 //! comes from `outcomes.rs`.
 
 mod app;
+mod booking_view;
 mod buyer_tokens;
 mod cache;
 mod catalog;
@@ -16,6 +17,7 @@ mod intake;
 mod observe;
 mod operator_keys;
 mod outcomes;
+mod paying;
 mod rate_limit;
 mod request_view;
 mod routes;

@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 use crate::{app::SharedApp, error::Problem, submission::Money, watermarks::Watermark};
 
+/// The pace to poll at while a payment is in flight.
+const PAYMENT_PACE: Duration = Duration::from_secs(1);
+
 /// A booking request, and what became of it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RequestView {
@@ -24,7 +27,8 @@ pub struct RequestView {
     show_id: Uuid,
     /// Given once, never changed.
     position: i64,
-    /// `queued`, `held`, `confirmed`, `rejected`, `cancelled`, `expired` or `quarantined`.
+    /// `queued`, `held`, `payment_pending`, `confirmed`, `rejected`, `cancelled`, `expired` or
+    /// `quarantined`.
     #[schema(example = "held")]
     pub state: &'static str,
     /// Of a rejected request.
@@ -44,9 +48,12 @@ pub struct RequestView {
     /// Of a request that was met.
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<HoldView>,
-    /// Of a confirmed hold.
+    /// The last try to pay.
     #[serde(skip_serializing_if = "Option::is_none")]
-    booking: Option<BookingView>,
+    payment: Option<RequestPayment>,
+    /// Of a confirmed hold, also when it was cancelled later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    booking: Option<RequestBooking>,
     /// The pace to poll at; `None` when the state is final.
     #[serde(skip)]
     pub retry_after: Option<Duration>,
@@ -83,9 +90,23 @@ pub struct HoldView {
     expires_at: DateTime<Utc>,
 }
 
-/// A final hold.
+/// A try to pay, in short.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct BookingView {
+pub struct RequestPayment {
+    id: Uuid,
+    #[schema(example = "captured")]
+    state: &'static str,
+    /// Where the buyer goes for a further step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_action: Option<String>,
+    /// Why it was declined, voided, refunded, or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// A booking, in short.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RequestBooking {
     id: Uuid,
     booked_at: DateTime<Utc>,
 }
@@ -105,9 +126,16 @@ impl RequestView {
         let mut view = RequestView::decided(show, status, decided);
         if let Outcome::Held(hold) = &decided.outcome {
             view.hold = Some(hold_view(app, show, hold).await?);
-            view.booking = hold.booking.as_ref().map(|booking| BookingView {
+            let booking = hold.booking.as_ref().filter(|booking| !booking.pending);
+            view.booking = booking.map(|booking| RequestBooking {
                 id: booking.booking_id,
                 booked_at: booking.booked_at,
+            });
+            view.payment = hold.payment.as_ref().map(|payment| RequestPayment {
+                id: payment.payment_id,
+                state: payment.state.as_str(),
+                next_action: payment.next_action.clone(),
+                reason: payment.reason.clone(),
             });
         }
         Ok(view)
@@ -135,6 +163,9 @@ impl RequestView {
             Outcome::Held(_) if state == "held" => {
                 view.retry_after = Some(estimate::RETRY_AFTER_MAX)
             }
+            Outcome::Held(_) if state == "payment_pending" => {
+                view.retry_after = Some(PAYMENT_PACE);
+            }
             _ => {}
         }
         view
@@ -152,6 +183,7 @@ impl RequestView {
             accepted_at: status.accepted_at,
             decided_at: None,
             hold: None,
+            payment: None,
             booking: None,
             retry_after: None,
         }
@@ -165,8 +197,12 @@ pub fn state(status: &RequestStatus, now: DateTime<Utc>) -> &'static str {
         Some(Outcome::Rejected(_)) => "rejected",
         Some(Outcome::Cancelled) => "cancelled",
         Some(Outcome::Quarantined) => "quarantined",
-        Some(Outcome::Held(hold)) => match hold.state.at(hold.expires_at, now) {
+        Some(Outcome::Held(hold)) => match hold.state.at(hold.kept_until, now) {
+            HoldState::Held if is_paying(hold) => "payment_pending",
+            // Between the end that the buyer was told and the end of what kept it longer.
+            HoldState::Held if hold.expires_at <= now => "expired",
             HoldState::Held => "held",
+            HoldState::Confirmed if is_pending(hold) => "payment_pending",
             HoldState::Confirmed => "confirmed",
             HoldState::Cancelled => "cancelled",
             HoldState::Expired => "expired",
@@ -174,10 +210,37 @@ pub fn state(status: &RequestStatus, now: DateTime<Utc>) -> &'static str {
     }
 }
 
-/// The tag of a request in that state. A request is never twice in a state that it has left, and the
-/// place in line is no part of it: who waits for a change waits for the state.
-pub fn etag(state: &'static str) -> HeaderValue {
-    HeaderValue::try_from(format!("W/\"{state}\"")).expect("a state is a word")
+/// Whether a payment for the hold is in flight.
+fn is_paying(hold: &Hold) -> bool {
+    let payment = hold.payment.as_ref();
+    payment.is_some_and(|payment| payment.state.is_in_flight())
+}
+
+fn is_pending(hold: &Hold) -> bool {
+    hold.booking.as_ref().is_some_and(|booking| booking.pending)
+}
+
+/// The tag of a request as it stands. The place in line is no part of it: who waits for a change waits
+/// for the state, or for what became of a payment.
+pub fn etag(status: &RequestStatus, now: DateTime<Utc>) -> HeaderValue {
+    let state = state(status, now);
+    let payment = match status.decided.as_ref().map(|decided| &decided.outcome) {
+        Some(Outcome::Held(hold)) => hold.payment.as_ref(),
+        _ => None,
+    };
+    let tag = match payment {
+        None => format!("W/\"{state}\""),
+        Some(payment) => {
+            let step = if payment.next_action.is_some() {
+                "+"
+            } else {
+                ""
+            };
+            let (id, at) = (payment.payment_id.simple(), payment.state.as_str());
+            format!("W/\"{state}.{id}.{at}{step}\"")
+        }
+    };
+    HeaderValue::try_from(tag).expect("a tag is made of words")
 }
 
 /// Rounded up: an estimate errs on the long side.
@@ -238,12 +301,14 @@ mod tests {
             hold_id: Uuid::nil(),
             state,
             expires_at: DateTime::UNIX_EPOCH + TimeDelta::seconds(10),
+            kept_until: DateTime::UNIX_EPOCH + TimeDelta::seconds(10),
             seats: vec![],
             section: Some(0),
             quantity: 1,
             total: 100,
             fees: 10,
             booking: None,
+            payment: None,
         })
     }
 

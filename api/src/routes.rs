@@ -2,10 +2,14 @@
 
 mod api_keys;
 mod availability;
+mod bookings;
 mod buyers;
 mod health;
 mod holds;
+mod operator_bookings;
 mod operator_shows;
+mod payment_callbacks;
+mod payments;
 mod public;
 mod queue;
 mod requests;
@@ -39,11 +43,17 @@ use crate::{
 const BODY_MAX: usize = 16 * 1024;
 const SHOW_BODY_MAX: usize = 16 * 1024 * 1024;
 
+/// The most bytes in what a gateway tells.
+const CALLBACK_BODY_MAX: usize = 256 * 1024;
+
 #[rustfmt::skip] // one URL a line, and what answers it
 fn table() -> OpenApiRouter<SharedApp> {
     let show_creation = OpenApiRouter::new()
         .routes(routes!(operator_shows::create_show))     // POST   /v1/operator/shows
         .layer(DefaultBodyLimit::max(SHOW_BODY_MAX));
+    let callbacks = OpenApiRouter::new()
+        .routes(routes!(payment_callbacks::receive_callback)) // POST   /v1/payment-callbacks/{gateway}
+        .layer(DefaultBodyLimit::max(CALLBACK_BODY_MAX));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(shows::list_shows))               // GET    /v1/shows
         .routes(routes!(shows::get_show))                 // GET    /v1/shows/{show_id}
@@ -54,12 +64,19 @@ fn table() -> OpenApiRouter<SharedApp> {
                         requests::list_booking_requests)) // GET    /v1/shows/{show_id}/requests
         .routes(routes!(requests::get_booking_request,    // GET    /v1/shows/{show_id}/requests/{request_id}
                         requests::cancel_booking_request))// DELETE /v1/shows/{show_id}/requests/{request_id}
-        .routes(routes!(holds::confirm_hold))             // POST   /v1/shows/{show_id}/holds/{hold_id}/confirm
         .routes(routes!(holds::cancel_hold))              // DELETE /v1/shows/{show_id}/holds/{hold_id}
+        .routes(routes!(payments::create_payment))        // POST   /v1/shows/{show_id}/holds/{hold_id}/payments
+        .routes(routes!(payments::get_payment))           // GET    /v1/shows/{show_id}/payments/{payment_id}
+        .routes(routes!(bookings::get_booking))           // GET    /v1/shows/{show_id}/bookings/{booking_id}
+        .routes(routes!(bookings::cancel_booking))        // POST   /v1/shows/{show_id}/bookings/{booking_id}/cancel
         .routes(routes!(buyers::create_buyer))            // POST   /v1/buyers
+        .merge(callbacks)
         .merge(show_creation)
         .routes(routes!(operator_shows::list_all_shows))  // GET    /v1/operator/shows
         .routes(routes!(operator_shows::change_sale))     // POST   /v1/operator/shows/{show_id}/sale
+        .routes(routes!(operator_shows::cancel_show))     // POST   /v1/operator/shows/{show_id}/cancel
+        .routes(routes!(operator_bookings::get_any_booking)) // GET    /v1/operator/shows/{show_id}/bookings/{booking_id}
+        .routes(routes!(operator_bookings::refund_booking))  // POST   /v1/operator/shows/{show_id}/bookings/{booking_id}/cancel
         .routes(routes!(api_keys::create_api_key,         // POST   /v1/operator/api-keys
                         api_keys::list_api_keys))         // GET    /v1/operator/api-keys
         .routes(routes!(api_keys::revoke_api_key))        // DELETE /v1/operator/api-keys/{api_key_id}
@@ -105,6 +122,7 @@ async fn refuse_unknown_route() -> impl IntoResponse {
     tags(
         (name = "shows", description = "What is for sale, and how far its line is. Open to all."),
         (name = "requests", description = "A buyer's place in the line, and what became of it."),
+        (name = "payments", description = "From a hold to a booking, and back."),
         (name = "operators", description = "Shows, sales and keys. Needs an API key with the role."),
         (name = "health", description = "For the deployment."),
     )
@@ -237,7 +255,9 @@ mod tests {
                 );
                 let credentials = path.starts_with("/v1/operator")
                     || path.contains("/requests")
-                    || path.contains("/holds");
+                    || path.contains("/holds")
+                    || path.contains("/payments")
+                    || path.contains("/bookings");
                 assert_eq!(operation.security.is_some(), credentials, "{path}");
             }
         }

@@ -49,6 +49,7 @@ impl Server {
     /// setting is wrong.
     pub async fn bind(
         settings: Settings,
+        payments: &stampede_payments::Settings,
         database: Database,
         prometheus: PrometheusHandle,
     ) -> anyhow::Result<Server> {
@@ -58,7 +59,7 @@ impl Server {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("reading the bound address")?;
         let stop = CancellationToken::new();
-        let app = App::start(settings, database, prometheus, &stop)?;
+        let app = App::start(settings, payments, database, prometheus, &stop)?;
         Ok(Server {
             listener,
             address,

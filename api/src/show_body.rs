@@ -7,7 +7,10 @@ use std::{collections::HashSet, ops::RangeInclusive};
 use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 use stampede_shared::{
-    domain::seat_map::{Category, Seat, SeatMap, Section, SectionKind},
+    domain::{
+        payment::PaymentPolicy,
+        seat_map::{Category, Seat, SeatMap, Section, SectionKind},
+    },
     store::shows::NewShow,
 };
 use utoipa::ToSchema;
@@ -54,6 +57,13 @@ pub struct ShowBody {
     #[serde(default = "default_queue_limit")]
     #[schema(default = 200_000)]
     queue_limit: i64,
+    /// `required`: what costs something is paid at the gateway. `complimentary`: nothing is paid,
+    /// whatever the prices say.
+    #[serde(default = "default_payment_policy")]
+    #[schema(value_type = String, default = "required")]
+    payment_policy: PaymentPolicy,
+    /// Until when buyers may cancel their bookings and get their money back; absent: only operators can.
+    refundable_until: Option<DateTime<Utc>>,
     /// When the sale opens by itself; an operator can open it before.
     opens_at: Option<DateTime<Utc>>,
     /// When it stops taking requests by itself.
@@ -71,6 +81,10 @@ fn default_hold_seconds() -> i64 {
 
 fn default_queue_limit() -> i64 {
     200_000
+}
+
+fn default_payment_policy() -> PaymentPolicy {
+    PaymentPolicy::Required
 }
 
 /// A part of the hall.
@@ -153,6 +167,8 @@ impl ShowBody {
             buyer_limit,
             hold_seconds,
             queue_limit,
+            payment_policy: self.payment_policy,
+            refundable_until: self.refundable_until,
             opens_at: self.opens_at,
             closes_at: self.closes_at,
             map,
@@ -160,7 +176,11 @@ impl ShowBody {
     }
 
     fn check_times(&self, errors: &mut Vec<FieldError>) {
-        for (pointer, time) in [("/opens_at", self.opens_at), ("/closes_at", self.closes_at)] {
+        for (pointer, time) in [
+            ("/opens_at", self.opens_at),
+            ("/closes_at", self.closes_at),
+            ("/refundable_until", self.refundable_until),
+        ] {
             if time.is_some_and(|time| !YEARS.contains(&time.year())) {
                 errors.push(FieldError::new(pointer, "the year must be 2000 to 9999"));
             }
@@ -583,6 +603,7 @@ mod tests {
             ("queue_limit", json!(-5)),
             ("opens_at", json!("0001-01-01T00:00:00Z")),
             ("closes_at", json!("2019-01-01T00:00:00Z")),
+            ("refundable_until", json!("1999-12-31T23:59:59Z")),
         ];
         for (field, value) in wrong {
             let mut body = good();

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use stampede_shared::{
     domain::{
+        payment::PaymentPolicy,
         sale::{Sale, SaleState},
         seat_map::Category,
     },
@@ -25,6 +26,11 @@ pub struct ShowView {
     buyer_limit: i32,
     /// How long seats are kept for a buyer.
     hold_seconds: i32,
+    /// Whether what costs something is paid, `required` or `complimentary`.
+    #[schema(value_type = String, example = "required")]
+    payment_policy: PaymentPolicy,
+    /// Until when buyers may cancel their bookings; null: only operators can.
+    refundable_until: Option<DateTime<Utc>>,
     opens_at: Option<DateTime<Utc>>,
     closes_at: Option<DateTime<Utc>>,
     sale: SaleView,
@@ -91,6 +97,8 @@ impl ShowView {
             currency: show.currency.clone(),
             buyer_limit: show.buyer_limit,
             hold_seconds: show.hold_seconds,
+            payment_policy: show.payment_policy,
+            refundable_until: show.refundable_until,
             opens_at: show.opens_at,
             closes_at: show.closes_at,
             sale: SaleView::new(sale, now),

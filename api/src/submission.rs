@@ -260,6 +260,8 @@ mod tests {
             currency: "EUR".into(),
             buyer_limit: 4,
             hold_seconds: 600,
+            payment_policy: stampede_shared::domain::payment::PaymentPolicy::Required,
+            refundable_until: None,
             opens_at: None,
             closes_at: None,
             sections: sections(),

@@ -6,6 +6,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use stampede_shared::{
     domain::{
         SeatNo,
+        payment::PaymentPolicy,
         sale::SaleState,
         seat_map::{Seat, SeatMap, Section, SectionKind},
         wish::{Adjacent, Wish},
@@ -31,6 +32,8 @@ pub async fn create_show(database: &Database, sections: usize, seats: usize) -> 
         buyer_limit: 8,
         hold_seconds: 3600,
         queue_limit: 10_000_000,
+        payment_policy: PaymentPolicy::Complimentary,
+        refundable_until: None,
         opens_at: Some(Utc::now()),
         closes_at: None,
         map: seat_map(sections, seats),

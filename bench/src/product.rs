@@ -8,6 +8,7 @@ use clap::{Args, FromArgMatches};
 use metrics_exporter_prometheus::PrometheusHandle;
 use stampede_api::{Server, Settings};
 use stampede_flood::calls::Minter;
+use stampede_payments::Settings as PaymentSettings;
 use stampede_shared::{store::Database, telemetry};
 use tokio::{task::AbortHandle, time::Instant};
 
@@ -48,8 +49,11 @@ impl Product {
     pub async fn start(database: Database) -> Result<Product> {
         let command = Settings::augment_args(clap::Command::new("bench"));
         let settings = Settings::from_arg_matches(&command.try_get_matches_from(ARGUMENTS)?)?;
+        let payments = PaymentSettings::augment_args(clap::Command::new("bench"));
+        let payments =
+            PaymentSettings::from_arg_matches(&payments.try_get_matches_from(["bench"])?)?;
         let metrics = telemetry::metrics()?;
-        let server = Server::bind(settings, database, metrics.clone()).await?;
+        let server = Server::bind(settings, &payments, database, metrics.clone()).await?;
         let url = format!("http://{}", server.address());
         let server = tokio::spawn(server.run(std::future::pending())).abort_handle();
         let minter = Arc::new(Minter::new(BUYER_SECRET, Utc::now()));

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use futures::future::BoxFuture;
 use stampede_shared::domain::Amount;
+pub use stampede_shared::domain::payment::ChargeStatus;
 use thiserror::Error;
 use uuid::Uuid;
 
@@ -46,23 +47,6 @@ pub struct Charge {
     /// Our ids, from the metadata; `None` when the charge is not one of ours.
     pub payment_id: Option<Uuid>,
     pub show_id: Option<Uuid>,
-}
-
-/// Where a charge stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ChargeStatus {
-    /// The gateway, the bank or the buyer has something left to do.
-    Pending,
-    /// Final: no money was reserved.
-    Declined,
-    /// The money is reserved.
-    Authorized,
-    /// The money is taken, and not (or not wholly) given back.
-    Captured,
-    /// Final: all of it was given back.
-    Refunded,
-    /// Final: nothing was taken, the reservation is gone.
-    Voided,
 }
 
 /// Why a call brought no charge.
@@ -130,8 +114,11 @@ pub trait Gateway: Send + Sync + std::fmt::Debug {
 
     /// How the charge of a payment stands: by the gateway's id if we know it, else by our id in its
     /// metadata. `None` when the gateway has none.
-    fn find<'a>(&'a self, payment_id: Uuid, gateway_id: Option<&'a str>)
-    -> Answer<'a, Option<Charge>>;
+    fn find<'a>(
+        &'a self,
+        payment_id: Uuid,
+        gateway_id: Option<&'a str>,
+    ) -> Answer<'a, Option<Charge>>;
 
     /// Takes the reserved money, all of it.
     fn capture<'a>(&'a self, payment_id: Uuid, gateway_id: &'a str) -> Answer<'a, Charge>;
@@ -151,9 +138,6 @@ pub trait Gateway: Send + Sync + std::fmt::Debug {
     ) -> Result<Callback, CallbackError>;
 
     /// Charges that were made at or after `since`, page by page; `after` is the `next` of the page before.
-    fn ledger<'a>(
-        &'a self,
-        since: DateTime<Utc>,
-        after: Option<&'a str>,
-    ) -> Answer<'a, LedgerPage>;
+    fn ledger<'a>(&'a self, since: DateTime<Utc>, after: Option<&'a str>)
+    -> Answer<'a, LedgerPage>;
 }

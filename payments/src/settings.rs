@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
-use crate::{gateway::Gateway, simulated::Simulated, stripe::Stripe};
+use crate::{gateway::Gateway, simulated::Simulated, stripe::Stripe, till::Terms};
 
 /// Which gateway takes the money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -70,6 +70,15 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// How long things may take.
+    pub fn terms(&self) -> Terms {
+        Terms {
+            fence: Duration::from_secs(self.payment_fence_seconds.into()),
+            time_min: Duration::from_secs(self.payment_time_min_seconds.into()),
+            stuck: Duration::from_millis(self.payment_stuck_ms),
+        }
+    }
+
     /// The gateway that they name, if any.
     pub fn connect(&self) -> anyhow::Result<Option<Arc<dyn Gateway>>> {
         let Some(kind) = self.gateway else {

@@ -4,6 +4,7 @@
 //! the log an apalis backend. Each imports only from those before it.
 
 pub mod domain;
+pub mod events;
 pub mod group_commit;
 pub mod queue;
 pub mod retry;

@@ -294,12 +294,12 @@ fn the_database_refuses_what_must_never_be() {
             (
                 "insert into holds
                 select show_id, gen_random_uuid(), position, buyer_id, state, section_no, quantity,
-                    total, expires_at, created_at, ended_at
+                    total, expires_at, created_at, ended_at, fees, kept_until
                 from holds",
                 "holds_position_once",
             ),
             (
-                "insert into bookings
+                "insert into bookings (show_id, booking_id, hold_id, buyer_id, booked_at)
                 select show_id, gen_random_uuid(), hold_id, buyer_id, booked_at from bookings",
                 "bookings_once",
             ),
@@ -323,7 +323,7 @@ fn a_hold_is_over_at_its_time_for_the_desk_too() {
         let held = ada.ask(&show_id, json!([places("FLOOR", 1)])).await;
         drop(worker);
         // Nobody sweeps, and no turn comes.
-        sqlx::query("update holds set expires_at = $1")
+        sqlx::query("update holds set expires_at = $1, kept_until = $1")
             .bind(Utc::now() - TimeDelta::milliseconds(1))
             .execute(&arena.pool)
             .await

@@ -22,7 +22,7 @@ fn brief(seconds: u32, sections: impl Into<Vec<Value>>) -> Value {
 
 /// The time of all holds is over now.
 async fn let_all_expire(arena: &Arena) {
-    sqlx::query("update holds set expires_at = clock_timestamp() where state = 'held'")
+    sqlx::query("update holds set expires_at = clock_timestamp(), kept_until = clock_timestamp() where state = 'held'")
         .execute(&arena.pool)
         .await
         .unwrap();

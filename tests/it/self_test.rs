@@ -120,7 +120,7 @@ fn the_invariants_see_what_is_broken() {
             "no_seat_twice",
             "drop index hold_seats_once;
             insert into holds select show_id, gen_random_uuid(), 99, buyer_id, state, section_no,
-                quantity, total, expires_at, created_at, ended_at from holds where section_no is null;
+                quantity, total, expires_at, created_at, ended_at, fees, kept_until from holds where section_no is null;
             insert into hold_seats select h.show_id, h.hold_id, s.seat_no, null
                 from holds h, hold_seats s where h.position = 99",
         ),

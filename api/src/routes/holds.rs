@@ -1,4 +1,4 @@
-//! A buyer's holds: confirming and giving back.
+//! A buyer's holds: giving back. Paying is in `payments.rs`.
 
 use axum::{extract::State, response::Response};
 use uuid::Uuid;
@@ -11,30 +11,9 @@ use crate::{
     request_view::RequestView,
 };
 
-/// Confirms a hold: the seats are booked.
-///
-/// Again is fine. 410 when the hold has expired, 409 when it was cancelled.
-#[utoipa::path(
-    post, path = "/v1/shows/{show_id}/holds/{hold_id}/confirm", tag = "requests", security(("buyer" = [])),
-    params(("show_id" = Uuid, Path), ("hold_id" = Uuid, Path)),
-    responses((status = 200, description = "The request with its booking", body = RequestView))
-)]
-pub async fn confirm_hold(
-    State(app): State<SharedApp>,
-    Path((show_id, hold_id)): Path<(Uuid, Uuid)>,
-    Buyer(buyer_id): Buyer,
-    address: ClientAddress,
-) -> Result<Response, Problem> {
-    let allowance = app.rate_limits.read(address.0, &buyer_id)?;
-    let show = app.catalog.show(show_id).await?;
-    let confirmed = app.desk.confirm(show_id, hold_id, buyer_id.as_str()).await;
-    let request_id = confirmed.map_err(refuse_at_desk)?;
-    current(&app, &show, request_id, buyer_id.as_str(), allowance).await
-}
-
 /// Cancels a hold: the seats are back on sale at once.
 ///
-/// Again is fine. 409 when it was confirmed.
+/// Again is fine. 409 when it is a booking, or a payment for it is in flight.
 #[utoipa::path(
     delete, path = "/v1/shows/{show_id}/holds/{hold_id}", tag = "requests", security(("buyer" = [])),
     params(("show_id" = Uuid, Path), ("hold_id" = Uuid, Path)),

@@ -8,12 +8,16 @@ use axum::{
 };
 use chrono::Utc;
 use serde::Deserialize;
+use serde_json::json;
+use sqlx::PgConnection;
 use stampede_shared::{
     domain::sale::{Sale, SaleCommand, SaleState},
+    events::{self, Event, EventType},
     store::{
         Database,
         notify::{self, Told},
         show_intake,
+        show_inventory::{self, Locked},
         shows::{self, NewShow},
     },
 };
@@ -21,6 +25,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
+    bookings::check_reason,
     public::watermark,
     shows::{PageParameters, ShowList, page_of_shows},
 };
@@ -105,7 +110,9 @@ pub struct SaleBody {
 
 /// Opens, pauses, resumes or closes a sale.
 ///
-/// A paused sale takes requests and decides none. Closing rejects what is in the line, and is final.
+/// A paused sale takes requests and decides none. Closing rejects what is in the line, and is final. A
+/// command that changes the state makes the event `sale.state_changed`; an opening or closing time that
+/// comes makes none.
 #[utoipa::path(
     post, path = "/v1/operator/shows/{show_id}/sale", tag = "operators", security(("operator" = [])),
     params(("show_id" = Uuid, Path)), request_body = SaleBody,
@@ -145,7 +152,86 @@ async fn apply(database: &Database, show_id: Uuid, said: &SaleBody) -> Result<()
         let detail = format!("the sale is {}", from.as_str());
         return Err(Problem::new(Code::SaleCommandRefused, detail));
     };
-    show_intake::set_sale(&mut tx, show_id, to, said.reason.as_deref()).await?;
+    let reason = said.reason.as_deref();
+    show_intake::set_sale(&mut tx, show_id, to, reason).await?;
+    let locked = show_inventory::lock(&mut tx, show_id).await?;
+    let mut locked = locked.ok_or_else(|| Problem::not_found("show"))?;
+    record_change(&mut tx, show_id, (from, to), reason, &mut locked).await?;
+    notify::accepted(&mut tx, show_id).await?;
+    notify::told(&mut tx, &Told::Sale { show_id }).await?;
+    tx.commit().await?;
+    Ok(())
+}
+
+/// Writes the event of a sale that goes from one state to another. Only operators' commands make one: the
+/// opening and closing times are applied when they are read, and nothing runs when they come.
+async fn record_change(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    (from, to): (SaleState, SaleState),
+    reason: Option<&str>,
+    locked: &mut Locked,
+) -> sqlx::Result<()> {
+    if from == to {
+        return Ok(());
+    }
+    let changed = Event {
+        event_type: EventType::SaleStateChanged,
+        position: None,
+        booking_id: None,
+        data: json!({"from": from.as_str(), "to": to.as_str(), "reason": reason}),
+    };
+    events::record(connection, show_id, locked, vec![changed]).await
+}
+
+/// Why a show is cancelled.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CancelShowBody {
+    /// Shown to the buyers.
+    reason: String,
+}
+
+/// Cancels a show: its sale is closed, nothing is booked any more, everybody gets their money back.
+///
+/// The workers do the cancelling and refunding, and go on after a crash. Final; again is fine.
+#[utoipa::path(
+    post, path = "/v1/operator/shows/{show_id}/cancel", tag = "operators", security(("operator" = [])),
+    params(("show_id" = Uuid, Path)), request_body = CancelShowBody,
+    responses((status = 202, description = "The show; its bookings are being cancelled", body = ShowView))
+)]
+pub async fn cancel_show(
+    State(app): State<SharedApp>,
+    _: Operator,
+    Path(show_id): Path<Uuid>,
+    body: JsonBody,
+) -> Result<impl IntoResponse, Problem> {
+    let said: CancelShowBody = body.parse()?;
+    check_reason(&said.reason)?;
+    let database = app.database.clone();
+    // A client that leaves must not leave an open transaction.
+    let cancelled = tokio::spawn(async move { cancel(&database, show_id, &said.reason).await });
+    cancelled
+        .await
+        .map_err(|error| Problem::internal(error.into()))??;
+    Ok((
+        StatusCode::ACCEPTED,
+        [(header::CACHE_CONTROL, NO_STORE)],
+        Json(view(&app, show_id).await?),
+    ))
+}
+
+async fn cancel(database: &Database, show_id: Uuid, reason: &str) -> Result<(), Problem> {
+    let mut tx = database.begin().await?;
+    let intake = show_intake::lock(&mut tx, show_id).await?;
+    let inventory = show_inventory::lock(&mut tx, show_id).await?;
+    let (Some(intake), Some(mut locked)) = (intake, inventory) else {
+        return Err(Problem::not_found("show"));
+    };
+    let change = (state_to_change(&intake.sale, intake.now), SaleState::Closed);
+    show_intake::set_sale(&mut tx, show_id, SaleState::Closed, Some(reason)).await?;
+    record_change(&mut tx, show_id, change, Some(reason), &mut locked).await?;
+    show_inventory::cancel(&mut tx, show_id, reason, locked.now).await?;
     notify::accepted(&mut tx, show_id).await?;
     notify::told(&mut tx, &Told::Sale { show_id }).await?;
     tx.commit().await?;

@@ -31,19 +31,19 @@ use crate::{
     request_view::{RequestView, etag, state},
 };
 
-const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+pub const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
 
 /// Why the desk did nothing, as a problem.
 pub fn refuse_at_desk(refusal: DeskRefusal) -> Problem {
     match refusal {
         DeskRefusal::NotFound => Problem::not_found("request or hold"),
-        DeskRefusal::Expired => Problem::new(Code::HoldExpired, "the time to confirm is over"),
-        DeskRefusal::AlreadyCancelled => {
-            Problem::new(Code::HoldCancelled, "the hold was cancelled before")
-        }
         DeskRefusal::AlreadyConfirmed => Problem::new(
             Code::AlreadyConfirmed,
-            "the hold was confirmed before and is a booking now",
+            "the hold is a booking now; POST …/bookings/{booking_id}/cancel cancels it",
+        ),
+        DeskRefusal::Paying => Problem::new(
+            Code::PaymentInProgress,
+            "a payment for the hold is in flight; wait for its end",
         ),
         DeskRefusal::Overloaded => overloaded(),
         DeskRefusal::Unavailable => unavailable(),
@@ -52,8 +52,8 @@ pub fn refuse_at_desk(refusal: DeskRefusal) -> Problem {
 
 /// Shows a booking request; with `Prefer: wait=25` it waits for a change.
 ///
-/// A wait ends when a queued request is decided, or, with `If-None-Match`, when the state is another
-/// than the one with that tag. The place in line is no part of the tag.
+/// A wait ends when a queued request is decided, or, with `If-None-Match`, when the state, or that of
+/// its payment, is another than with that tag. The place in line is no part of the tag.
 #[utoipa::path(
     get, path = "/v1/shows/{show_id}/requests/{request_id}", tag = "requests", security(("buyer" = [])),
     params(
@@ -92,7 +92,7 @@ pub async fn get_booking_request(
         .await?;
     }
     let view = RequestView::of(&app, &show, &status).await?;
-    let tag = etag(view.state);
+    let tag = etag(&status, Utc::now());
     let retry_after = retry_after_header(&view);
     let headers = [
         (header::CACHE_CONTROL, PRIVATE),
@@ -121,8 +121,9 @@ async fn wait_for_change(
     deadline: Instant,
 ) -> Result<RequestStatus, Problem> {
     let nothing_new = |status: &RequestStatus| {
-        let state = state(status, Utc::now());
-        if_none_match.has(&etag(state)) || (if_none_match.is_absent() && state == "queued")
+        let now = Utc::now();
+        if_none_match.has(&etag(status, now))
+            || (if_none_match.is_absent() && state(status, now) == "queued")
     };
     while nothing_new(&status) && Instant::now() < deadline {
         // A hold that runs out changes its state without anyone saying so.
@@ -231,7 +232,7 @@ pub async fn current(
     let view = RequestView::of(app, show, &status).await?;
     let headers = [
         (header::CACHE_CONTROL, PRIVATE),
-        (header::ETAG, etag(view.state)),
+        (header::ETAG, etag(&status, Utc::now())),
     ];
     Ok((allowance, headers, retry_after_header(&view), Json(view)).into_response())
 }

@@ -1,4 +1,5 @@
-//! The life of a hold: seats kept for a buyer until `expires_at`.
+//! The life of a hold: seats kept for a buyer until `expires_at`, or a little longer while a payment that
+//! began before is in flight.
 
 use chrono::{DateTime, Utc};
 
@@ -7,9 +8,9 @@ use chrono::{DateTime, Utc};
 pub enum HoldState {
     /// The seats are kept.
     Held,
-    /// Final: the seats are booked.
+    /// The seats are booked.
     Confirmed,
-    /// Final: the buyer gave the seats back.
+    /// Final: the seats were given back.
     Cancelled,
     /// Final: the time ran out.
     Expired,
@@ -38,43 +39,33 @@ impl HoldState {
         .find(|state| state.as_str() == word)
     }
 
-    /// What it is at `now`: a hold is over at `expires_at`, whether or not a sweep has seen it.
-    pub fn at(self, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> HoldState {
+    /// What it is at `now`: a hold is over at `kept_until`, whether or not a sweep has seen it.
+    pub fn at(self, kept_until: DateTime<Utc>, now: DateTime<Utc>) -> HoldState {
         match self {
-            HoldState::Held if expires_at <= now => HoldState::Expired,
+            HoldState::Held if kept_until <= now => HoldState::Expired,
             state => state,
         }
     }
 }
 
-/// What a buyer does with a hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HoldCommand {
-    Confirm,
-    Cancel,
-}
-
-/// Why it cannot be done.
+/// Why a buyer cannot give a hold back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HoldRefusal {
-    Expired,
-    AlreadyCancelled,
+    /// It is a booking now.
     AlreadyConfirmed,
+    /// A payment for it is in flight.
+    Paying,
 }
 
-impl HoldCommand {
-    /// The state that follows; the same state when it was done before, so that a retry is harmless.
-    /// Cancelling what has expired is fine too: the seats are back either way.
-    pub fn apply(self, state: HoldState) -> Result<HoldState, HoldRefusal> {
-        match (self, state) {
-            (HoldCommand::Confirm, HoldState::Held | HoldState::Confirmed) => {
-                Ok(HoldState::Confirmed)
-            }
-            (HoldCommand::Confirm, HoldState::Cancelled) => Err(HoldRefusal::AlreadyCancelled),
-            (HoldCommand::Confirm, HoldState::Expired) => Err(HoldRefusal::Expired),
-            (HoldCommand::Cancel, HoldState::Held) => Ok(HoldState::Cancelled),
-            (HoldCommand::Cancel, HoldState::Confirmed) => Err(HoldRefusal::AlreadyConfirmed),
-            (HoldCommand::Cancel, state @ (HoldState::Cancelled | HoldState::Expired)) => Ok(state),
+impl HoldState {
+    /// The state after its buyer gave it back; the same state when it was over before, so that a retry
+    /// is harmless: the seats are back either way.
+    pub fn cancel(self, paying: bool) -> Result<HoldState, HoldRefusal> {
+        match self {
+            HoldState::Held if paying => Err(HoldRefusal::Paying),
+            HoldState::Held => Ok(HoldState::Cancelled),
+            HoldState::Confirmed => Err(HoldRefusal::AlreadyConfirmed),
+            HoldState::Cancelled | HoldState::Expired => Ok(self),
         }
     }
 }
@@ -99,19 +90,13 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_idempotent_and_final_states_stay() {
-        for state in [
-            HoldState::Held,
-            HoldState::Confirmed,
-            HoldState::Cancelled,
-            HoldState::Expired,
-        ] {
-            for command in [HoldCommand::Confirm, HoldCommand::Cancel] {
-                if let Ok(next) = command.apply(state) {
-                    assert_eq!(command.apply(next), Ok(next));
-                    assert!(state == HoldState::Held || next == state);
-                }
-            }
+    fn giving_back_is_idempotent_and_what_is_paid_or_being_paid_is_kept() {
+        use HoldState::{Cancelled, Confirmed, Expired, Held};
+        for state in [Held, Cancelled, Expired] {
+            let next = state.cancel(false).unwrap();
+            assert_eq!(next.cancel(false), Ok(next));
         }
+        assert_eq!(Held.cancel(true), Err(HoldRefusal::Paying));
+        assert_eq!(Confirmed.cancel(false), Err(HoldRefusal::AlreadyConfirmed));
     }
 }

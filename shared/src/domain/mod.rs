@@ -8,6 +8,7 @@ pub mod estimate;
 pub mod hold;
 pub mod inventory;
 pub mod outcome;
+pub mod payment;
 pub mod price;
 pub mod sale;
 pub mod seat_map;

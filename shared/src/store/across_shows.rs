@@ -37,7 +37,25 @@ pub async fn shows_with_due_holds(pool: &PgPool, limit: i64) -> sqlx::Result<Vec
         where exists (
             select 1
             from holds h
-            where h.show_id = p.show_id and h.state = 'held' and h.expires_at <= now()
+            where h.show_id = p.show_id and h.state = 'held' and h.kept_until <= now()
+        )
+        limit $1",
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Shows with payments that are to be looked up at their gateway.
+pub async fn shows_with_payments_to_recover(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Uuid>> {
+    // One probe of the partial index payments_to_recover for each show.
+    sqlx::query_scalar!(
+        "select p.show_id
+        from show_progress p
+        where exists (
+            select 1
+            from payments
+            where show_id = p.show_id and recover_at <= now()
         )
         limit $1",
         limit,

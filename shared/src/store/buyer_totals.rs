@@ -61,26 +61,27 @@ pub async fn set_held(
     Ok(())
 }
 
-/// Takes `quantities[i]` from what `buyer_ids[i]` holds; no buyer twice. With `book` they are booked,
-/// else they are back on sale.
-pub async fn end_held(
+/// Moves the totals: `held_by` and `booked_by` are -1, 0 or 1 times `quantities[i]` of `buyer_ids[i]`;
+/// no buyer twice.
+pub async fn shift(
     connection: &mut PgConnection,
     show_id: Uuid,
     buyer_ids: &[&str],
     quantities: &[i32],
-    book: bool,
+    (held_by, booked_by): (i32, i32),
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update buyer_totals t
         set
-            held = t.held - ended.quantity,
-            booked = t.booked + case when $4 then ended.quantity else 0 end
-        from unnest($2::text[], $3::integer[]) as ended (buyer_id, quantity)
-        where t.show_id = $1 and t.buyer_id = ended.buyer_id",
+            held = t.held + $4 * moved.quantity,
+            booked = t.booked + $5 * moved.quantity
+        from unnest($2::text[], $3::integer[]) as moved (buyer_id, quantity)
+        where t.show_id = $1 and t.buyer_id = moved.buyer_id",
         show_id,
         buyer_ids as &[&str],
         quantities,
-        book,
+        held_by,
+        booked_by,
     )
     .execute(connection)
     .await?;

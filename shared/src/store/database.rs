@@ -51,6 +51,7 @@ pub struct DatabaseSettings {
 #[derive(Debug, Clone)]
 pub struct Database {
     pub pool: PgPool,
+    options: PgConnectOptions,
     listen_options: PgConnectOptions,
 }
 
@@ -77,11 +78,20 @@ impl Database {
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .test_before_acquire(false)
-            .connect_lazy_with(options);
+            .connect_lazy_with(options.clone());
         Ok(Database {
             pool,
+            options,
             listen_options,
         })
+    }
+
+    /// A pool beside [`Database::pool`], for code of others that may drop a transaction in the middle.
+    pub fn another_pool(&self, connections_max: u32) -> PgPool {
+        PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_lazy_with(self.options.clone())
     }
 
     /// Begins a writing transaction with its timeouts.

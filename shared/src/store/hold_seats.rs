@@ -46,6 +46,23 @@ pub async fn release(
     Ok(())
 }
 
+/// Forgets the released seats of a hold that gets others.
+pub async fn forget_released(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_id: Uuid,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "delete from hold_seats
+        where show_id = $1 and hold_id = $2 and released_at is not null",
+        show_id,
+        hold_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// The seats of holds, released or not, in order.
 pub async fn list(
     connection: &mut PgConnection,

@@ -31,10 +31,10 @@ pub async fn insert(
     sqlx::query!(
         "insert into holds (
             show_id, hold_id, position, buyer_id, state, section_no, quantity, total, fees,
-            created_at, expires_at
+            created_at, expires_at, kept_until
         )
         select $1, hold_id, position, buyer_id, 'held', section_no, quantity, total, fees, $9,
-            $10
+            $10, $10
         from unnest(
             $2::uuid[], $3::bigint[], $4::text[], $5::smallint[], $6::integer[], $7::bigint[],
             $8::bigint[]
@@ -55,7 +55,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The holds whose time is over, the earliest first, at most `limit`.
+/// The holds that are kept no longer, the earliest first, at most `limit`.
 pub async fn due(
     connection: &mut PgConnection,
     show_id: Uuid,
@@ -65,8 +65,8 @@ pub async fn due(
     sqlx::query_scalar!(
         "select hold_id
         from holds
-        where show_id = $1 and state = 'held' and expires_at <= $2
-        order by expires_at
+        where show_id = $1 and state = 'held' and kept_until <= $2
+        order by kept_until
         limit $3",
         show_id,
         now,
@@ -87,27 +87,91 @@ pub struct EndedHold {
     pub quantity: i32,
 }
 
-/// Ends those of the holds that live, and returns them.
+/// Moves those of the holds that are in the state `from` to `to`, and returns them.
 pub async fn end(
     connection: &mut PgConnection,
     show_id: Uuid,
     hold_ids: &[Uuid],
-    state: HoldState,
+    from: HoldState,
+    to: HoldState,
     ended_at: DateTime<Utc>,
 ) -> sqlx::Result<Vec<EndedHold>> {
     sqlx::query_as!(
         EndedHold,
         "update holds
-        set state = $3, ended_at = $4
-        where show_id = $1 and hold_id = any($2) and state = 'held'
+        set state = $4, ended_at = $5
+        where show_id = $1 and hold_id = any($2) and state = $3
         returning hold_id, position, buyer_id, section_no, quantity",
         show_id,
         hold_ids,
-        state.as_str(),
+        from.as_str(),
+        to.as_str(),
         ended_at,
     )
     .fetch_all(connection)
     .await
+}
+
+/// Keeps holds beyond what their buyers were told, while they are being paid: until `kept_until`, and
+/// never shorter than they last.
+pub async fn keep_until(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_ids: &[Uuid],
+    kept_until: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update holds
+        set kept_until = greatest(expires_at, $3)
+        where show_id = $1 and hold_id = any($2) and state = 'held'",
+        show_id,
+        hold_ids,
+        kept_until,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets holds end at the time that their buyers were told.
+pub async fn keep_no_longer(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_ids: &[Uuid],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update holds
+        set kept_until = expires_at
+        where show_id = $1 and hold_id = any($2) and state = 'held'",
+        show_id,
+        hold_ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Lets an expired hold live again, of other places at the same total: money was taken for it.
+pub async fn revive(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    hold_id: Uuid,
+    section_no: Option<SectionNo>,
+    (quantity, fees): (i32, Amount),
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update holds
+        set state = 'held', ended_at = null, section_no = $3, quantity = $4, fees = $5
+        where show_id = $1 and hold_id = $2 and state = 'expired'",
+        show_id,
+        hold_id,
+        section_no,
+        quantity,
+        fees,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// What a buyer's command is about: a request, and its hold once it has one.
@@ -119,7 +183,9 @@ pub struct Subject {
     pub outcome: Option<String>,
     pub hold_id: Option<Uuid>,
     pub hold_state: Option<String>,
-    pub expires_at: Option<DateTime<Utc>>,
+    pub kept_until: Option<DateTime<Utc>>,
+    /// A payment for the hold is in flight.
+    pub paying: bool,
 }
 
 /// The subjects of these requests, in no order. `offset 0` keeps it at one index probe a row, whatever
@@ -138,7 +204,13 @@ pub async fn find_by_requests(
             o.state as "outcome?",
             h.hold_id as "hold_id?",
             h.state as "hold_state?",
-            h.expires_at as "expires_at?"
+            h.kept_until as "kept_until?",
+            exists (
+                select 1
+                from payments
+                where show_id = $1 and hold_id = h.hold_id
+                    and state in ('created', 'authorized', 'capturing')
+            ) as "paying!"
         from unnest($2::uuid[]) as asked (request_id)
         cross join lateral (
             select request_id, position, buyer_id
@@ -153,7 +225,7 @@ pub async fn find_by_requests(
             offset 0
         ) o on true
         left join lateral (
-            select hold_id, state, expires_at
+            select hold_id, state, kept_until
             from holds
             where show_id = $1 and hold_id = o.hold_id
             offset 0
@@ -180,10 +252,16 @@ pub async fn find_by_holds(
             'held' as "outcome?",
             h.hold_id as "hold_id?",
             h.state as "hold_state?",
-            h.expires_at as "expires_at?"
+            h.kept_until as "kept_until?",
+            exists (
+                select 1
+                from payments
+                where show_id = $1 and hold_id = h.hold_id
+                    and state in ('created', 'authorized', 'capturing')
+            ) as "paying!"
         from unnest($2::uuid[]) as asked (hold_id)
         cross join lateral (
-            select hold_id, position, state, expires_at
+            select hold_id, position, state, kept_until
             from holds
             where show_id = $1 and hold_id = asked.hold_id
             offset 0
@@ -196,6 +274,24 @@ pub async fn find_by_holds(
         ) r"#,
         show_id,
         hold_ids,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Holds of a show that live, at most `limit`: to be ended with it.
+pub async fn list_held(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<Uuid>> {
+    sqlx::query_scalar!(
+        "select hold_id
+        from holds
+        where show_id = $1 and state = 'held'
+        limit $2",
+        show_id,
+        limit,
     )
     .fetch_all(connection)
     .await

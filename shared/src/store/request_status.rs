@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::{Amount, Position, SeatNo, SectionNo, hold::HoldState, outcome::Reason};
+use crate::domain::{
+    Amount, Position, SeatNo, SectionNo, hold::HoldState, outcome::Reason, payment::PaymentState,
+};
 
 /// The most requests that one call lists.
 pub const LIST_MAX: i64 = 100;
@@ -40,7 +42,10 @@ pub enum Outcome {
 pub struct Hold {
     pub hold_id: Uuid,
     pub state: HoldState,
+    /// When the buyer must have begun to pay.
     pub expires_at: DateTime<Utc>,
+    /// When the seats are let go: later than that while a payment is in flight.
+    pub kept_until: DateTime<Utc>,
     pub seats: Vec<SeatNo>,
     /// The general-admission section; `None` when the hold is of seats.
     pub section: Option<SectionNo>,
@@ -50,12 +55,25 @@ pub struct Hold {
     /// The part of the total that is fees.
     pub fees: Amount,
     pub booking: Option<Booking>,
+    /// The last try to pay.
+    pub payment: Option<LastPayment>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct Booking {
     pub booking_id: Uuid,
+    /// The money is being taken.
+    pub pending: bool,
     pub booked_at: DateTime<Utc>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct LastPayment {
+    pub payment_id: Uuid,
+    pub state: PaymentState,
+    /// Where the buyer goes for a further step.
+    pub next_action: Option<String>,
+    pub reason: Option<String>,
 }
 
 /// The requests of these ids, in no order; those that do not exist are absent.
@@ -71,8 +89,9 @@ pub async fn find_by_ids(
             found.request_id as "request_id!", found.position as "position!",
             found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
             found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
-            found.quantity, found.total, found.fees, found.expires_at, found.seats, found.booking_id,
-            found.booked_at
+            found.quantity, found.total, found.fees, found.expires_at, found.kept_until, found.seats,
+            found.booking_id, found.booking_state, found.booked_at, found.payment_id,
+            found.payment_state, found.payment_next_action, found.payment_reason
         from unnest($2::uuid[]) as asked (request_id)
         cross join lateral (
             select *
@@ -101,8 +120,9 @@ pub async fn find_by_positions(
             found.request_id as "request_id!", found.position as "position!",
             found.buyer_id as "buyer_id!", found.accepted_at as "accepted_at!", found.outcome,
             found.reason, found.decided_at, found.hold_id, found.hold_state, found.section_no,
-            found.quantity, found.total, found.fees, found.expires_at, found.seats, found.booking_id,
-            found.booked_at
+            found.quantity, found.total, found.fees, found.expires_at, found.kept_until, found.seats,
+            found.booking_id, found.booking_state, found.booked_at, found.payment_id,
+            found.payment_state, found.payment_next_action, found.payment_reason
         from unnest($2::bigint[]) as asked (position)
         cross join lateral (
             select *
@@ -129,7 +149,8 @@ pub async fn list_by_buyer(
         r#"select
             request_id as "request_id!", position as "position!", buyer_id as "buyer_id!",
             accepted_at as "accepted_at!", outcome, reason, decided_at, hold_id, hold_state,
-            section_no, quantity, total, fees, expires_at, seats, booking_id, booked_at
+            section_no, quantity, total, fees, expires_at, kept_until, seats, booking_id, booking_state,
+            booked_at, payment_id, payment_state, payment_next_action, payment_reason
         from request_status
         where show_id = $1 and buyer_id = $2
         order by position desc
@@ -158,9 +179,15 @@ struct Row {
     total: Option<Amount>,
     fees: Option<Amount>,
     expires_at: Option<DateTime<Utc>>,
+    kept_until: Option<DateTime<Utc>>,
     seats: Option<Vec<SeatNo>>,
     booking_id: Option<Uuid>,
+    booking_state: Option<String>,
     booked_at: Option<DateTime<Utc>>,
+    payment_id: Option<Uuid>,
+    payment_state: Option<String>,
+    payment_next_action: Option<String>,
+    payment_reason: Option<String>,
 }
 
 impl TryFrom<Row> for RequestStatus {
@@ -201,18 +228,31 @@ fn hold(row: Row) -> Option<Hold> {
         .zip(row.booked_at)
         .map(|(booking_id, booked_at)| Booking {
             booking_id,
+            pending: row.booking_state.as_deref() == Some("pending"),
             booked_at,
+        });
+    let payment_state = row.payment_state.as_deref().and_then(PaymentState::parse);
+    let payment = row
+        .payment_id
+        .zip(payment_state)
+        .map(|(payment_id, state)| LastPayment {
+            payment_id,
+            state,
+            next_action: row.payment_next_action,
+            reason: row.payment_reason,
         });
     Some(Hold {
         hold_id: row.hold_id?,
         state: HoldState::parse(&row.hold_state?)?,
         expires_at: row.expires_at?,
+        kept_until: row.kept_until?,
         seats: row.seats?,
         section: row.section_no,
         quantity: row.quantity?,
         total: row.total?,
         fees: row.fees?,
         booking,
+        payment,
     })
 }
 

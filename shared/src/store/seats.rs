@@ -29,20 +29,22 @@ pub async fn hold(
     Ok(done.rows_affected())
 }
 
-/// Puts held seats back on sale and returns their sections, one entry a seat.
+/// Puts held or booked seats back on sale and returns their sections, one entry a seat.
 pub async fn release(
     connection: &mut PgConnection,
     show_id: Uuid,
     seat_nos: &[SeatNo],
+    from: &str,
     version: i64,
 ) -> sqlx::Result<Vec<SectionNo>> {
     sqlx::query_scalar!(
         "update seats
-        set status = 'available', hold_id = null, version = $3
-        where show_id = $1 and seat_no = any($2) and status = 'held'
+        set status = 'available', hold_id = null, version = $4
+        where show_id = $1 and seat_no = any($2) and status = $3
         returning section_no",
         show_id,
         seat_nos,
+        from,
         version,
     )
     .fetch_all(connection)
@@ -64,6 +66,23 @@ pub async fn book(
         show_id,
         seat_nos,
         version,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// The sections of seats, one entry a seat.
+pub async fn sections_of(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    seat_nos: &[SeatNo],
+) -> sqlx::Result<Vec<SectionNo>> {
+    sqlx::query_scalar!(
+        "select section_no
+        from seats
+        where show_id = $1 and seat_no = any($2)",
+        show_id,
+        seat_nos,
     )
     .fetch_all(connection)
     .await

@@ -29,28 +29,29 @@ pub async fn hold(
     Ok(())
 }
 
-/// Takes `quantities[i]` from what is held of `section_nos[i]`; no section twice. With `book` they are
-/// booked, else they are back on sale.
-pub async fn end_held(
+/// Moves the counters: `held_by` and `booked_by` are -1, 0 or 1 times `quantities[i]` of
+/// `section_nos[i]`; no section twice.
+pub async fn shift(
     connection: &mut PgConnection,
     show_id: Uuid,
     section_nos: &[SectionNo],
     quantities: &[i32],
-    book: bool,
+    (held_by, booked_by): (i32, i32),
     version: i64,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "update sections s
         set
-            held = s.held - ended.quantity,
-            booked = s.booked + case when $4 then ended.quantity else 0 end,
-            version = $5
-        from unnest($2::smallint[], $3::integer[]) as ended (section_no, quantity)
-        where s.show_id = $1 and s.section_no = ended.section_no",
+            held = s.held + $4 * moved.quantity,
+            booked = s.booked + $5 * moved.quantity,
+            version = $6
+        from unnest($2::smallint[], $3::integer[]) as moved (section_no, quantity)
+        where s.show_id = $1 and s.section_no = moved.section_no",
         show_id,
         section_nos,
         quantities,
-        book,
+        held_by,
+        booked_by,
         version,
     )
     .execute(connection)

@@ -5,10 +5,16 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 /// What the holder of the lock knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Locked {
     /// The version of the last change.
     pub version: i64,
+    /// The sequence of the last event in the outbox.
+    pub event_sequence: i64,
+    /// When the show was cancelled: nothing is booked any more.
+    pub cancelled_at: Option<DateTime<Utc>>,
+    /// The types of events that an endpoint wants.
+    pub wanted_events: Vec<String>,
     /// The database's clock: it decides whether a hold has expired.
     pub now: DateTime<Utc>,
 }
@@ -21,17 +27,61 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
     sqlx::query_as!(
         Locked,
         r#"with locked as materialized (
-            select version
+            select version, event_sequence, cancelled_at
             from show_inventory
             where show_id = $1
             for update
         )
-        select version, clock_timestamp() as "now!"
+        select
+            version, event_sequence, cancelled_at, clock_timestamp() as "now!",
+            array(
+                select distinct event_type
+                from webhook_endpoints, unnest(event_types) as event_type
+                where disabled_at is null and coalesce(only_show_id, $1) = $1
+            ) as "wanted_events!"
         from locked"#,
         show_id,
     )
     .fetch_optional(connection)
     .await
+}
+
+/// Says how many events the outbox of the show has had.
+pub async fn set_event_sequence(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    event_sequence: i64,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update show_inventory
+        set event_sequence = $2
+        where show_id = $1",
+        show_id,
+        event_sequence,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Cancels a show: from now on nothing is booked. Again is fine; the first reason stays.
+pub async fn cancel(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    reason: &str,
+    cancelled_at: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update show_inventory
+        set cancelled_at = $3, cancel_reason = $2
+        where show_id = $1 and cancelled_at is null",
+        show_id,
+        reason,
+        cancelled_at,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Says that seats and sections with this version have changed.

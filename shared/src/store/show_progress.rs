@@ -1,6 +1,6 @@
 //! The row that a worker locks to take a turn, and the public watermark that is read from it.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -22,6 +22,14 @@ pub struct Progress {
     pub sale: Sale,
     pub buyer_limit: i32,
     pub hold_seconds: i32,
+    pub currency: String,
+}
+
+impl Progress {
+    /// When a hold that is made at `now` expires.
+    pub fn expires_at(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + TimeDelta::seconds(self.hold_seconds.into())
+    }
 }
 
 /// Takes the turn of a show; `None` when another worker has it, or there is no such show.
@@ -40,7 +48,8 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
             i.opens_at,
             i.closes_at,
             s.buyer_limit,
-            s.hold_seconds
+            s.hold_seconds,
+            s.currency
         from show_progress p
         join show_intake i on i.show_id = p.show_id
         join shows s on s.show_id = p.show_id
@@ -64,6 +73,7 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
         ),
         buyer_limit: row.buyer_limit,
         hold_seconds: row.hold_seconds,
+        currency: row.currency,
     }))
 }
 

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::domain::{
     Amount, CategoryNo, SectionNo,
+    payment::PaymentPolicy,
     seat_map::{Category, Seat, SeatMap, Section, SectionKind},
 };
 
@@ -18,6 +19,8 @@ pub struct NewShow {
     pub buyer_limit: i32,
     pub hold_seconds: i32,
     pub queue_limit: i32,
+    pub payment_policy: PaymentPolicy,
+    pub refundable_until: Option<DateTime<Utc>>,
     pub opens_at: Option<DateTime<Utc>>,
     pub closes_at: Option<DateTime<Utc>>,
     pub map: SeatMap,
@@ -31,6 +34,9 @@ pub struct Show {
     pub currency: String,
     pub buyer_limit: i32,
     pub hold_seconds: i32,
+    pub payment_policy: PaymentPolicy,
+    /// Until when buyers may cancel their bookings; `None`: only operators can.
+    pub refundable_until: Option<DateTime<Utc>>,
     pub opens_at: Option<DateTime<Utc>>,
     pub closes_at: Option<DateTime<Utc>>,
     /// `sections[n]` is section `n`.
@@ -46,14 +52,19 @@ pub async fn create(
     now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "insert into shows (show_id, name, currency, buyer_limit, hold_seconds, created_at)
-        values ($1, $2, $3, $4, $5, $6)",
+        "insert into shows (
+            show_id, name, currency, buyer_limit, hold_seconds, created_at, payment_policy,
+            refundable_until
+        )
+        values ($1, $2, $3, $4, $5, $6, $7, $8)",
         show.show_id,
         show.name,
         show.currency,
         show.buyer_limit,
         show.hold_seconds,
         now,
+        show.payment_policy.as_str(),
+        show.refundable_until,
     )
     .execute(&mut *connection)
     .await?;
@@ -75,6 +86,13 @@ pub async fn create(
         show.closes_at,
         show.queue_limit,
         now,
+    )
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query!(
+        "insert into outbox_progress (show_id)
+        values ($1)",
+        show.show_id,
     )
     .execute(&mut *connection)
     .await?;
@@ -206,7 +224,9 @@ async fn insert_seats(
 /// Reads a show; `None` when there is no such show.
 pub async fn find(pool: &PgPool, show_id: Uuid) -> sqlx::Result<Option<Show>> {
     let row = sqlx::query!(
-        "select s.name, s.currency, s.buyer_limit, s.hold_seconds, i.opens_at, i.closes_at
+        "select
+            s.name, s.currency, s.buyer_limit, s.hold_seconds, s.payment_policy,
+            s.refundable_until, i.opens_at, i.closes_at
         from shows s
         join show_intake i on i.show_id = s.show_id
         where s.show_id = $1",
@@ -221,6 +241,9 @@ pub async fn find(pool: &PgPool, show_id: Uuid) -> sqlx::Result<Option<Show>> {
         currency: row.currency,
         buyer_limit: row.buyer_limit,
         hold_seconds: row.hold_seconds,
+        payment_policy: PaymentPolicy::parse(&row.payment_policy)
+            .unwrap_or(PaymentPolicy::Required),
+        refundable_until: row.refundable_until,
         opens_at: row.opens_at,
         closes_at: row.closes_at,
         sections: load_sections(pool, show_id).await?,

@@ -52,12 +52,15 @@ fn a_url_that_names_nothing_is_not_found() {
                 (Method::GET, format!("{requests}/{id}")),
                 (Method::GET, format!("{requests}/{id}?wait=1")),
                 (Method::DELETE, format!("{requests}/{id}")),
-                (Method::POST, format!("/v1/shows/{show}/holds/{id}/confirm")),
+                (Method::GET, format!("/v1/shows/{show}/payments/{id}")),
+                (Method::GET, format!("/v1/shows/{show}/bookings/{id}")),
                 (Method::DELETE, format!("/v1/shows/{show}/holds/{id}")),
             ] {
                 let request = ada.request(method.clone(), &path);
                 cases.add(404, "not-found", format!("{method} {path}"), request);
             }
+            let payment = ada.payment(show, id, "key-0001", None);
+            cases.add(404, "not-found", format!("paying for {id}"), payment);
             let submission = ada.submission(id, "key-0001", &good());
             cases.add(404, "not-found", format!("submitting to {id}"), submission);
         }
@@ -124,7 +127,7 @@ fn a_method_that_a_resource_lacks_is_refused() {
             (&["POST"], format!("/v1/shows/{show}/queue")),
             (&["PUT", "DELETE", "PATCH"], requests.clone()),
             (&["PUT", "POST"], format!("{requests}/{nil}")),
-            (&["GET"], format!("/v1/shows/{show}/holds/{nil}/confirm")),
+            (&["GET"], format!("/v1/shows/{show}/holds/{nil}/payments")),
             (&["GET"], "/v1/buyers".to_owned()),
             (&["GET"], format!("/v1/operator/shows/{show}/sale")),
             (&["POST", "TRACE", "OPTIONS", "BREW"], "/livez".to_owned()),

@@ -214,13 +214,38 @@ impl Buyer {
             .await
     }
 
-    /// Confirms the hold.
+    /// Confirms a hold that costs nothing; its request as it then is.
     pub async fn confirm(&self, show: &str, hold: &str) -> Answer {
-        send(self.request(
-            Method::POST,
-            &format!("/v1/shows/{show}/holds/{hold}/confirm"),
-        ))
-        .await
+        let paid = self.pay(show, hold, &format!("confirm-{hold}"), None).await;
+        match paid.body["request_id"].as_str() {
+            Some(request) if paid.status == StatusCode::CREATED => {
+                self.poll(show, request, 0).await
+            }
+            _ => paid,
+        }
+    }
+
+    /// Pays for a hold under that key.
+    pub async fn pay(&self, show: &str, hold: &str, key: &str, method: Option<&str>) -> Answer {
+        send(self.payment(show, hold, key, method)).await
+    }
+
+    /// The payment, not sent yet.
+    pub fn payment(
+        &self,
+        show: &str,
+        hold: &str,
+        key: &str,
+        method: Option<&str>,
+    ) -> reqwest::RequestBuilder {
+        let body = match method {
+            Some(method) => json!({ "payment_method": method }),
+            None => json!({}),
+        };
+        let path = format!("/v1/shows/{show}/holds/{hold}/payments");
+        self.request(Method::POST, &path)
+            .header("idempotency-key", key)
+            .json(&body)
     }
 
     /// Gives the hold back.

@@ -2,8 +2,15 @@
 
 use serde_json::{Value, json};
 
-/// A show of these sections: at most 8 places a buyer, ten minutes a hold.
+/// A show of these sections: at most 8 places a buyer, ten minutes a hold, nothing to pay.
 pub fn show(sections: impl Into<Vec<Value>>) -> Value {
+    let mut show = paid_show(sections);
+    show["payment_policy"] = "complimentary".into();
+    show
+}
+
+/// The same, paid at the gateway.
+pub fn paid_show(sections: impl Into<Vec<Value>>) -> Value {
     json!({
         "name": "Test",
         "currency": "EUR",

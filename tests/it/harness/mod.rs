@@ -21,7 +21,7 @@ pub use self::{
     arena::{Arena, run, run_with_own_postgres},
     backlog::{decided_through, join_lines, open_floors},
     client::{Answer, Api, Buyer, send, try_send},
-    halls::{floor, seated, show},
+    halls::{floor, paid_show, seated, show},
     invariants::breaches,
     process::{Process, binary},
 };

@@ -96,11 +96,27 @@ mod tests {
     }
 
     #[test]
+    fn the_maximum_may_be_spent_and_not_a_cent_more() {
+        let within = |max_total| drawn(&["cxc.a"]).best_singles_within(0, 2, max_total);
+        assert_eq!(within(6 * PRICE), Some(vec![0, 2]));
+        assert_eq!(within(6 * PRICE - 1), Some(vec![0, 3]));
+        assert_eq!(within(PRICE * 3 / 2), Some(vec![3, 4]));
+        assert_eq!(within(PRICE * 3 / 2 - 1), None);
+    }
+
+    #[test]
     fn taken_seats_are_neither_given_nor_counted() {
         assert_eq!(singles("ccA.xa", 2, 7), Some(vec![0, 5]));
         assert_eq!(singles("ccA.xa", 2, 2), None);
         assert_eq!(singles("ccA.xa", 4, 15), Some(vec![0, 1, 3, 5]));
         assert_eq!(singles("ccA.xa", 5, 99), None);
+    }
+
+    #[test]
+    fn a_seat_that_was_taken_pays_for_no_other() {
+        // The half price of the first seat is spent, not left for the third one.
+        assert_eq!(singles("acc..", 3, 9), Some(vec![0, 1, 3]));
+        assert_eq!(singles("acc..", 3, 8), Some(vec![0, 3, 4]));
     }
 
     #[test]

@@ -202,6 +202,27 @@ proptest! {
     }
 
     #[test]
+    fn no_choice_that_can_be_paid_is_passed_over(
+        // With runs of seats, or with none.
+        rows in vec(prop_oneof!["[abc.xA|]{1,9}", "([abc.][x|]){1,6}"], 1..4), quantity in 1..6,
+        halves in 1..24_i64, less in 0..2_i64,
+        adjacent in prop_oneof![1 => Just(Adjacent::Required), 3 => Just(Adjacent::Preferred)],
+    ) {
+        let mut inventory = drawn(&[&format!("{} a", rows.join(" "))]);
+        let request = BookingRequest {
+            position: 1,
+            buyer_id: "ada".to_owned(),
+            wishes: vec![Wish::BestAvailable { section: 0, quantity, adjacent }],
+            max_total: Some(halves * PRICE / 2 - less),
+        };
+        let before = inventory.clone();
+        let expected = reference::Show::new(&before).decide(Rules { buyer_limit: 9 }, &request);
+        let decision =
+            decide(&mut inventory, &mut BuyerTotals::new(), Rules { buyer_limit: 9 }, &request);
+        prop_assert_eq!(decision, expected);
+    }
+
+    #[test]
     fn no_seat_is_given_twice_and_no_place_that_is_not_there(sale in sale()) {
         let mut free: BTreeSet<SeatNo> = free_seats(&sale.inventory).into_iter().collect();
         let sections = sale.inventory.map().sections.len() as SectionNo;

@@ -1,0 +1,96 @@
+//! Waiting for payments to come to rest, and driving them without anyone waiting.
+
+use std::{sync::Arc, time::Instant};
+
+use stampede_shared::store::{
+    payments::{self, Payment},
+    request_status::{Outcome, RequestStatus},
+};
+use uuid::Uuid;
+
+use crate::{app::SharedApp, error::Problem};
+
+/// What a drive begins with.
+#[derive(Debug, Clone, Copy)]
+pub enum Drive {
+    /// The gateway has surely not heard of the payment.
+    First,
+    /// A look at the gateway.
+    Look,
+}
+
+/// Drives a payment in a task that no client can drop. What it does not reach, recovery does.
+pub fn drive(app: &SharedApp, payment: Payment, drive: Drive) {
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let Ok(_place) = app.drives.acquire().await else {
+            return;
+        };
+        let (show_id, payment_id) = (payment.show_id, payment.payment_id);
+        let driven = match drive {
+            Drive::First => app.till.drive_first(&payment).await,
+            Drive::Look => app.till.drive(show_id, payment_id).await.map(drop),
+        };
+        if let Err(error) = driven {
+            tracing::warn!(show.id = %show_id, payment.id = %payment_id, %error,
+                "a payment was not driven to its end; leaving it to recovery");
+        }
+    });
+}
+
+/// The payment of a buyer, or a 404.
+pub async fn find(
+    app: &SharedApp,
+    show_id: Uuid,
+    payment_id: Uuid,
+    buyer_id: &str,
+) -> Result<Payment, Problem> {
+    let found = payments::find_one(&app.database.pool, show_id, payment_id).await?;
+    let own = found.filter(|payment| payment.buyer_id == buyer_id);
+    own.ok_or_else(|| Problem::not_found("payment"))
+}
+
+/// Waits until a payment has come to rest, or needs its buyer, or until `deadline`.
+pub async fn settled(
+    app: &SharedApp,
+    mut payment: Payment,
+    deadline: Instant,
+) -> Result<Payment, Problem> {
+    let (show_id, payment_id) = (payment.show_id, payment.payment_id);
+    let buyer_id = payment.buyer_id.clone();
+    while is_moving(&payment) && Instant::now() < deadline {
+        let status = app
+            .outcomes
+            .find(show_id, payment.request_id, &buyer_id)
+            .await?;
+        let status = status.ok_or_else(|| Problem::not_found("payment"))?;
+        if shows(&status, &payment) {
+            let waiting = app.outcomes.wait(show_id, &status, deadline);
+            let Some(found) = app.until_draining(waiting).await else {
+                break;
+            };
+            if found? == Some(status) && Instant::now() < deadline {
+                break; // too many wait already
+            }
+        }
+        payment = find(app, show_id, payment_id, &buyer_id).await?;
+    }
+    Ok(payment)
+}
+
+/// Whether there is something left to wait for, other than the buyer.
+pub fn is_moving(payment: &Payment) -> bool {
+    payment.state.is_moving() && payment.next_action.is_none()
+}
+
+/// Whether the request shows the payment as it was read: then a change of it changes the request.
+fn shows(status: &RequestStatus, payment: &Payment) -> bool {
+    let Some(Outcome::Held(hold)) = status.decided.as_ref().map(|decided| &decided.outcome) else {
+        return false;
+    };
+    hold.payment.as_ref().is_some_and(|last| {
+        last.payment_id == payment.payment_id
+            && last.state == payment.state
+            && last.next_action == payment.next_action
+    })
+}

@@ -1,0 +1,392 @@
+//! Taking how a charge stands into our rows: one transaction, whatever the gateway said before.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use serde_json::json;
+use sqlx::PgConnection;
+use stampede_shared::{
+    domain::{
+        Position,
+        payment::{ChargeStatus, Follow, PaymentState, Seats, Step, follow, next_step},
+    },
+    events::{self, Event, EventType},
+    settle::{self, Pin},
+    store::{
+        bookings::{self, Cancellation},
+        holds, notify,
+        payments::{self, Moves, Payment},
+        show_inventory::Locked,
+    },
+};
+use uuid::Uuid;
+
+use super::Terms;
+use crate::gateway::Charge;
+
+mod replace;
+
+pub use replace::Spare;
+
+/// What the gateway said.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    Charge(Charge),
+    /// It has no charge for the payment.
+    Absent,
+    /// It will not make one, and says why in a word.
+    Refused(String),
+}
+
+impl Seen {
+    fn charge(&self) -> Option<&Charge> {
+        match self {
+            Seen::Charge(charge) => Some(charge),
+            Seen::Absent | Seen::Refused(_) => None,
+        }
+    }
+}
+
+/// A look at the charge of a payment.
+#[derive(Debug, Clone)]
+pub struct Look {
+    pub payment_id: Uuid,
+    pub seen: Seen,
+    /// For when equal seats are to be found.
+    pub spare: Option<Spare>,
+}
+
+/// A payment after a look.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    pub payment: Payment,
+    /// What the gateway is to do next.
+    pub step: Step,
+    /// Its state is another than before.
+    pub moved: bool,
+    /// Nothing was done: look again with the map.
+    pub needs_map: bool,
+}
+
+/// Takes looks into the rows, in their order. `None` for payments that do not exist.
+pub(super) async fn look(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    looks: &[&Look],
+    terms: &Terms,
+    locked: &mut Locked,
+) -> sqlx::Result<Vec<Option<Looked>>> {
+    let ids: BTreeSet<Uuid> = looks.iter().map(|look| look.payment_id).collect();
+    let ids: Vec<Uuid> = ids.into_iter().collect();
+    let found = payments::find(connection, show_id, &ids).await?;
+    let mut round = Round {
+        payments: found.into_iter().map(|it| (it.payment_id, it)).collect(),
+        show_cancelled: locked.cancelled_at.is_some(),
+        ..Round::default()
+    };
+    let mut answers: Vec<Option<Looked>> = looks.iter().map(|look| round.apply(look)).collect();
+    round.write(connection, show_id, locked).await?;
+    for (look, answer) in looks.iter().zip(&mut answers) {
+        let replaces = round.replaces.iter().any(|(id, _)| *id == look.payment_id);
+        if let (true, Some(answer)) = (replaces, answer.as_mut()) {
+            round
+                .replace(connection, show_id, look, answer, locked)
+                .await?;
+        }
+    }
+    round
+        .write_moves(connection, show_id, terms, locked)
+        .await?;
+    let told = std::mem::take(&mut round.events);
+    events::record(connection, show_id, locked, told).await?;
+    Ok(answers)
+}
+
+/// A batch of looks: the payments as they stand, and what is to be written.
+#[derive(Default)]
+struct Round {
+    payments: HashMap<Uuid, Payment>,
+    show_cancelled: bool,
+    pins: Vec<Pin>,
+    pinned: HashSet<Uuid>,
+    confirms: Vec<Uuid>,
+    /// (hold, booking, reason)
+    undone: Vec<(Uuid, Uuid, &'static str)>,
+    replaces: Vec<(Uuid, Charge)>,
+    /// Holds whose payment is over without a booking.
+    unfenced: Vec<Uuid>,
+    /// Payments whose rows change, and what the gateway is to do for them.
+    touched: HashMap<Uuid, Step>,
+    positions: BTreeSet<Position>,
+    events: Vec<Event>,
+}
+
+impl Round {
+    fn apply(&mut self, look: &Look) -> Option<Looked> {
+        let mut payment = self.payments.get(&look.payment_id)?.clone();
+        // Another payment of the same batch has booked the hold.
+        let rivalled = self.pinned.contains(&payment.hold_id) && payment.booking_id.is_none();
+        payment.rivalled |= rivalled;
+        let before = payment.clone();
+        let status = look.seen.charge().map(|charge| charge.status);
+        let seats = payment.seats(self.show_cancelled);
+        if let Some(charge) = look.seen.charge() {
+            payment.charge_id = Some(charge.gateway_id.clone());
+            payment.next_action.clone_from(&charge.next_action);
+        }
+        let follows = match &look.seen {
+            Seen::Refused(code) if payment.state == PaymentState::Created => {
+                payment.reason = Some(code.clone());
+                Follow::Become(PaymentState::Failed)
+            }
+            _ => follow(payment.state, seats, status),
+        };
+        if follows == Follow::Replace && look.spare.is_none() {
+            return Some(Looked {
+                payment: before,
+                step: Step::Rest,
+                moved: false,
+                needs_map: true,
+            });
+        }
+        self.follow(&mut payment, follows, seats, &look.seen);
+        let moved = payment.state != before.state;
+        let step = next_step(payment.state, payment.seats(self.show_cancelled), status);
+        if payment != before || step != Step::Rest {
+            self.touched.insert(payment.payment_id, step);
+        }
+        if payment != before {
+            self.positions.insert(payment.position);
+        }
+        if moved && !payment.state.is_in_flight() && payment.booking_id.is_none() {
+            self.unfenced.push(payment.hold_id);
+        }
+        self.payments.insert(payment.payment_id, payment.clone());
+        Some(Looked {
+            payment,
+            step,
+            moved,
+            needs_map: false,
+        })
+    }
+
+    fn follow(&mut self, payment: &mut Payment, follows: Follow, seats: Seats, seen: &Seen) {
+        match follows {
+            Follow::Stay => {}
+            Follow::Become(state) => {
+                if let Some(reason) = self.reason(payment, state, seats, seen) {
+                    payment.reason = Some(reason);
+                }
+                payment.state = state;
+                self.tell_end(payment);
+            }
+            Follow::Pin | Follow::PinPaid => {
+                let paid = follows == Follow::PinPaid;
+                let booking_id = Uuid::now_v7();
+                self.pins.push(Pin {
+                    hold_id: payment.hold_id,
+                    payment_id: payment.payment_id,
+                    booking_id,
+                    paid,
+                });
+                self.pinned.insert(payment.hold_id);
+                payment.hold_state = "confirmed".to_owned();
+                payment.booking_id = Some(booking_id);
+                payment.reason = None;
+                if paid {
+                    self.confirmed(payment);
+                } else {
+                    payment.booking_state = Some("pending".to_owned());
+                    payment.state = PaymentState::Capturing;
+                }
+            }
+            Follow::Confirm => {
+                self.confirms.extend(payment.booking_id);
+                self.confirmed(payment);
+            }
+            Follow::Replace => {
+                if let Some(charge) = seen.charge() {
+                    self.replaces.push((payment.payment_id, charge.clone()));
+                }
+            }
+            Follow::Undo(state) => {
+                let reason = if state == PaymentState::Refunded {
+                    "refunded_at_gateway"
+                } else {
+                    "capture_failed"
+                };
+                let was_confirmed = payment.booking_state.as_deref() == Some("confirmed");
+                if let Some(booking_id) = payment.booking_id {
+                    self.undone.push((payment.hold_id, booking_id, reason));
+                }
+                payment.hold_state = "cancelled".to_owned();
+                payment.booking_state = Some("cancelled".to_owned());
+                payment.reason = Some(reason.to_owned());
+                payment.state = state;
+                if was_confirmed {
+                    self.tell(EventType::BookingCancelled, payment);
+                }
+                self.tell_end(payment);
+            }
+        }
+    }
+
+    fn confirmed(&mut self, payment: &mut Payment) {
+        payment.booking_state = Some("confirmed".to_owned());
+        payment.state = PaymentState::Captured;
+        payment.reason = None;
+        payment.next_action = None;
+        self.tell(EventType::BookingConfirmed, payment);
+    }
+
+    /// Why a payment is in a state, for its buyer to read.
+    fn reason(
+        &self,
+        payment: &Payment,
+        state: PaymentState,
+        seats: Seats,
+        seen: &Seen,
+    ) -> Option<String> {
+        let lost = if self.show_cancelled {
+            "show_cancelled"
+        } else if seats == Seats::Lost {
+            "hold_expired"
+        } else if payment.rivalled || seats == Seats::Booked {
+            "paid_already"
+        } else {
+            "hold_cancelled"
+        };
+        let word = match (state, seen) {
+            (PaymentState::Declined, Seen::Charge(charge)) => {
+                charge.reason.as_deref().unwrap_or("declined")
+            }
+            (PaymentState::Failed, Seen::Refused(code)) => code,
+            (PaymentState::Authorized | PaymentState::Refunding | PaymentState::Failed, _) => lost,
+            (PaymentState::Voided, _) if payment.reason.is_some() => return None,
+            (PaymentState::Voided, _) if seats == Seats::Kept => "voided_at_gateway",
+            (PaymentState::Voided, _) => lost,
+            (PaymentState::Refunded, _) if payment.reason.is_some() => return None,
+            (PaymentState::Refunded, _) => "refunded_at_gateway",
+            _ => return None,
+        };
+        Some(word.to_owned())
+    }
+
+    fn tell_end(&mut self, payment: &Payment) {
+        match payment.state {
+            PaymentState::Declined | PaymentState::Voided | PaymentState::Failed => {
+                self.tell(EventType::PaymentFailed, payment);
+            }
+            PaymentState::Refunded => self.tell(EventType::PaymentRefunded, payment),
+            _ => {}
+        }
+    }
+
+    fn tell(&mut self, event_type: EventType, payment: &Payment) {
+        self.events.push(Event {
+            event_type,
+            position: Some(payment.position),
+            booking_id: payment.booking_id,
+            data: json!({
+                "hold_id": payment.hold_id,
+                "payment_id": payment.payment_id,
+                "buyer_id": payment.buyer_id,
+                "amount": {"amount": payment.amount, "currency": payment.currency},
+                "state": payment.state.as_str(),
+                "reason": payment.reason,
+            }),
+        });
+    }
+
+    /// Seats and bookings.
+    async fn write(
+        &mut self,
+        connection: &mut PgConnection,
+        show_id: Uuid,
+        locked: &mut Locked,
+    ) -> sqlx::Result<()> {
+        if !self.pins.is_empty() {
+            settle::book(connection, show_id, &self.pins, locked).await?;
+        }
+        if !self.confirms.is_empty() {
+            bookings::confirm(connection, show_id, &self.confirms, locked.now).await?;
+        }
+        for (hold_id, booking_id, reason) in &self.undone {
+            let cancellation = Cancellation {
+                by: "gateway",
+                reason,
+                key: None,
+            };
+            let ids = [*booking_id];
+            bookings::cancel(connection, show_id, &ids, cancellation, locked.now).await?;
+            settle::unbook(connection, show_id, &[*hold_id], locked).await?;
+        }
+        if !self.unfenced.is_empty() {
+            holds::keep_no_longer(connection, show_id, &self.unfenced).await?;
+        }
+        Ok(())
+    }
+
+    /// Books equal seats for money that was taken too late, or sends the money back.
+    async fn replace(
+        &mut self,
+        connection: &mut PgConnection,
+        show_id: Uuid,
+        look: &Look,
+        answer: &mut Looked,
+        locked: &mut Locked,
+    ) -> sqlx::Result<()> {
+        let id = look.payment_id;
+        let (Some(spare), Some(payment)) = (&look.spare, self.payments.get(&id).cloned()) else {
+            return Ok(());
+        };
+        self.replaces.retain(|(replaced, _)| *replaced != id);
+        let mut payment = payment;
+        match replace::replace(connection, show_id, &payment, spare, locked).await? {
+            Some(booking_id) => {
+                payment.booking_id = Some(booking_id);
+                payment.hold_state = "confirmed".to_owned();
+                self.confirmed(&mut payment);
+            }
+            None => {
+                payment.state = PaymentState::Refunding;
+                payment.reason = Some("seats_gone".to_owned());
+            }
+        }
+        let seats = payment.seats(self.show_cancelled);
+        answer.step = next_step(payment.state, seats, Some(ChargeStatus::Captured));
+        answer.moved = true;
+        answer.payment = payment.clone();
+        self.touched.insert(id, answer.step);
+        self.positions.insert(payment.position);
+        self.payments.insert(id, payment);
+        Ok(())
+    }
+
+    async fn write_moves(
+        &mut self,
+        connection: &mut PgConnection,
+        show_id: Uuid,
+        terms: &Terms,
+        locked: &Locked,
+    ) -> sqlx::Result<()> {
+        let mut moves = Moves::default();
+        for (id, step) in &self.touched {
+            let payment = &self.payments[id];
+            let left = payment.state.is_moving() || *step != Step::Rest;
+            moves.payment_ids.push(*id);
+            moves.states.push(payment.state.as_str().to_owned());
+            moves.charge_ids.push(payment.charge_id.clone());
+            moves.next_actions.push(payment.next_action.clone());
+            moves.reasons.push(payment.reason.clone());
+            moves
+                .recover_ats
+                .push(left.then(|| locked.now + terms.stuck));
+        }
+        if moves.payment_ids.is_empty() {
+            return Ok(());
+        }
+        payments::set(connection, show_id, &moves, locked.now).await?;
+        let positions: Vec<Position> = self.positions.iter().copied().collect();
+        notify::changed(connection, show_id, &positions).await
+    }
+}

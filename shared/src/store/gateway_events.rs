@@ -1,0 +1,87 @@
+//! What gateways told us, each event once.
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// An event as it came in.
+#[derive(Debug, Clone)]
+pub struct GatewayEvent {
+    pub show_id: Uuid,
+    pub gateway: String,
+    pub event_id: String,
+    pub payment_id: Uuid,
+    pub charge_id: String,
+}
+
+/// Stores an event. Returns whether it still has to be applied: not when it was applied before.
+pub async fn store(connection: &mut PgConnection, event: &GatewayEvent) -> sqlx::Result<bool> {
+    let stored = sqlx::query!(
+        "insert into gateway_events (
+            show_id, gateway, event_id, payment_id, charge_id, received_at
+        )
+        values ($1, $2, $3, $4, $5, now())
+        on conflict (show_id, gateway, event_id) do nothing",
+        event.show_id,
+        event.gateway,
+        event.event_id,
+        event.payment_id,
+        event.charge_id,
+    )
+    .execute(&mut *connection)
+    .await?;
+    if stored.rows_affected() > 0 {
+        return Ok(true);
+    }
+    let applied = sqlx::query_scalar!(
+        r#"select applied_at is not null as "applied!"
+        from gateway_events
+        where show_id = $1 and gateway = $2 and event_id = $3"#,
+        event.show_id,
+        event.gateway,
+        event.event_id,
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(applied != Some(true))
+}
+
+/// Says that the payments were looked at because of these events.
+pub async fn applied(
+    pool: &PgPool,
+    show_id: Uuid,
+    gateway: &str,
+    event_ids: &[String],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update gateway_events
+        set applied_at = now()
+        where show_id = $1 and gateway = $2 and event_id = any($3) and applied_at is null",
+        show_id,
+        gateway,
+        event_ids,
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Events that were not applied within a few seconds of their arrival, the oldest first.
+pub async fn unapplied(
+    pool: &PgPool,
+    show_id: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<GatewayEvent>> {
+    sqlx::query_as!(
+        GatewayEvent,
+        "select show_id, gateway, event_id, payment_id, charge_id
+        from gateway_events
+        where show_id = $1 and applied_at is null and received_at < now() - interval '5 seconds'
+            and received_at > now() - interval '3 days'
+        order by received_at
+        limit $2",
+        show_id,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}

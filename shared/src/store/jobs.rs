@@ -1,0 +1,53 @@
+//! What we ask the tables of apalis ourselves, which lie in a schema of their own and know no shows.
+//! Jobs are pushed and fetched by apalis.
+
+use sqlx::PgPool;
+
+/// Which of these extensions the server does not have.
+pub async fn missing_extensions(pool: &PgPool, needed: &[&str]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar!(
+        r#"select name as "name!"
+        from unnest($1::text[]) as name
+        where name not in (select a.name from pg_available_extensions a)"#,
+        needed as &[&str],
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The newest migration of apalis that was applied, 0 when there is none. Not a checked macro: the table
+/// is the migrator's own.
+pub async fn applied_migration(pool: &PgPool) -> sqlx::Result<i64> {
+    let newest = sqlx::query_scalar::<_, i64>(
+        "select coalesce(max(version), 0) from apalis._sqlx_migrations where success",
+    )
+    .fetch_one(pool)
+    .await;
+    match newest {
+        Err(sqlx::Error::Database(error))
+            if matches!(error.code().as_deref(), Some("42P01" | "3F000")) =>
+        {
+            Ok(0)
+        }
+        newest => newest,
+    }
+}
+
+/// How many jobs wait in a queue, counted up to `limit`.
+pub async fn waiting(pool: &PgPool, queue: &str, limit: i64) -> sqlx::Result<i64> {
+    // The words of apalis' own partial index of what can be fetched.
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!"
+        from (
+            select 1
+            from apalis.jobs
+            where job_type = $1
+                and (status = 'Pending' or (status = 'Failed' and attempts < max_attempts))
+            limit $2
+        ) waiting"#,
+        queue,
+        limit,
+    )
+    .fetch_one(pool)
+    .await
+}
