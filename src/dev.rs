@@ -50,6 +50,9 @@ pub struct Settings {
 
     #[command(flatten)]
     worker: stampede_worker::Settings,
+
+    #[command(flatten)]
+    payments: stampede_payments::Settings,
 }
 
 /// Runs until a signal, then stops what it started, the database last.
@@ -92,7 +95,12 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let metrics = telemetry::metrics()?;
-    let Settings { api, worker, .. } = settings;
+    let Settings {
+        api,
+        worker,
+        payments,
+        ..
+    } = settings;
     let secret = api
         .buyer_secret
         .clone()
@@ -104,10 +112,11 @@ async fn serve(
         Database::connect(database, worker.connections(), "stampede worker").await?;
     let pools = [api_database.pool.clone(), worker_database.pool.clone()];
     api_database.migrate().await?;
+    stampede_worker::set_up_jobs(&api_database.pool).await?;
     demo::create_if_empty(&api_database).await?;
     let operator_key = folder.operator_key(&api_database).await?;
 
-    let server = stampede_api::Server::bind(api, api_database.clone(), metrics).await?;
+    let server = stampede_api::Server::bind(api, &payments, api_database.clone(), metrics).await?;
     let url = format!("http://{}", server.address());
     announce(&format!("listening on {url}"));
     announce(&greeting::text(&api_database, &url, &operator_key, &secret).await?);
@@ -121,7 +130,12 @@ async fn serve(
         api_gone.cancel();
         served
     });
-    let worked = stampede_worker::run(worker, worker_database, workers_shutdown.cancelled_owned());
+    let worked = stampede_worker::run(
+        worker,
+        &payments,
+        worker_database,
+        workers_shutdown.cancelled_owned(),
+    );
     let worked = worked.await;
     shutdown.cancel();
     let served = api.await.context("the API panicked");

@@ -4,6 +4,7 @@ mod api_key;
 mod arguments;
 mod demo;
 mod dev;
+mod gateway;
 mod healthcheck;
 mod parts;
 mod shutdown;
@@ -42,9 +43,11 @@ enum Command {
     /// Accepts booking requests and answers them over HTTP
     Api(Box<parts::ApiSettings>),
     /// Decides booking requests and ends overdue holds
-    Worker(parts::WorkerSettings),
+    Worker(Box<parts::WorkerSettings>),
     /// Brings the tables of the database up to date
     Migrate(DatabaseSettings),
+    /// Simulates a payment gateway that moves no money, for trials and tests
+    Gateway(Box<stampede_gateway::Settings>),
     /// Sends a crowd of buyers and checks what became of each
     Flood(Box<stampede_flood::FloodArgs>),
     /// Measures each part beside the bare limit of the database
@@ -71,12 +74,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    // Places where a test ends this process; only builds for tests have them.
+    let _fail_points = fail::has_failpoints().then(fail::FailScenario::setup);
     stampede_shared::telemetry::log(&cli.log)?;
     match cli.command {
         Command::Dev(settings) => dev::run(*settings).await?,
         Command::Api(settings) => parts::run_api(*settings).await?,
-        Command::Worker(settings) => parts::run_worker(settings).await?,
+        Command::Worker(settings) => parts::run_worker(*settings).await?,
         Command::Migrate(settings) => parts::migrate(&settings).await?,
+        Command::Gateway(settings) => gateway::run(*settings).await?,
         Command::Flood(arguments) => return stampede_flood::flood(*arguments).await,
         Command::Bench(arguments) => return stampede_bench::bench(arguments).await,
         Command::Healthcheck(settings) => healthcheck::run(&settings).await?,

@@ -22,6 +22,9 @@ pub struct ApiSettings {
 
     #[command(flatten)]
     api: stampede_api::Settings,
+
+    #[command(flatten)]
+    payments: stampede_payments::Settings,
 }
 
 #[derive(Debug, clap::Args)]
@@ -31,6 +34,9 @@ pub struct WorkerSettings {
 
     #[command(flatten)]
     worker: stampede_worker::Settings,
+
+    #[command(flatten)]
+    payments: stampede_payments::Settings,
 
     /// Where the worker answers /livez, /readyz and /metrics [default: nowhere]
     #[arg(long, env = "STAMPEDE_METRICS_LISTEN", value_name = "ADDRESS")]
@@ -44,7 +50,8 @@ pub async fn run_api(settings: ApiSettings) -> anyhow::Result<()> {
     let connections = settings.api.api_database_connections;
     let database = Database::connect(&settings.database, connections, "stampede api").await?;
     database.check_migrated().await?;
-    let server = stampede_api::Server::bind(settings.api, database, metrics).await?;
+    let server =
+        stampede_api::Server::bind(settings.api, &settings.payments, database, metrics).await?;
     announce(&format!("listening on http://{}", server.address()));
     server.run(shutdown.cancelled_owned()).await
 }
@@ -64,6 +71,7 @@ pub async fn run_worker(settings: WorkerSettings) -> anyhow::Result<()> {
     announce("working");
     let result = stampede_worker::run(
         settings.worker,
+        &settings.payments,
         database,
         shutdown.clone().cancelled_owned(),
     )
@@ -79,6 +87,7 @@ pub async fn run_worker(settings: WorkerSettings) -> anyhow::Result<()> {
 pub async fn migrate(settings: &DatabaseSettings) -> anyhow::Result<()> {
     let database = Database::connect(settings, MIGRATE_CONNECTIONS, "stampede migrate").await?;
     database.migrate().await?;
+    stampede_worker::set_up_jobs(&database.pool).await?;
     announce("the database is up to date");
     Ok(())
 }

@@ -93,6 +93,7 @@ pub async fn bench(args: BenchArgs) -> Result<ExitCode> {
 async fn measure(args: &BenchArgs, settings: &DatabaseSettings) -> Result<Report> {
     let database = Database::connect(settings, CONNECTIONS, "stampede bench").await?;
     database.migrate().await?;
+    stampede_worker::set_up_jobs(&database.pool).await?;
     let rounds = usize::from(args.rounds);
     let wanted = |part| args.only.is_none_or(|only| only == part);
     let mut report = Report::default();

@@ -68,6 +68,7 @@ fn axum_stands_only_in_the_api_and_apalis_only_in_queue_and_worker() {
         outside(&["shared/src/queue.rs", "worker/"], "apalis::"),
         NONE
     );
+    assert_eq!(outside(&["worker/src/jobs/"], "apalis_postgres::"), NONE);
 }
 
 #[test]

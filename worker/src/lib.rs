@@ -1,10 +1,12 @@
-//! The workers: an apalis worker that takes turns of shows, and the sweep of expired holds.
+//! The workers: an apalis worker that takes turns of shows, the sweep of expired holds, and the jobs.
 
 mod handler;
 mod inventories;
+mod jobs;
 mod lines;
 mod plan;
 mod sweep;
+mod told;
 mod turn;
 
 use std::{future::Future, time::Duration};
@@ -14,12 +16,14 @@ use apalis::{
     layers::{WorkerBuilderExt, prometheus::PrometheusLayer},
     prelude::{Monitor, WorkerBuilder},
 };
+use stampede_payments::Till;
 use stampede_shared::{queue::ShowQueue, store::Database};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{handler::TurnHandler, sweep::Sweep};
+use crate::{handler::TurnHandler, jobs::Jobs, sweep::Sweep};
 
+pub use crate::jobs::{migrations as job_migrations, set_up as set_up_jobs};
 pub use crate::turn::{TurnError, TurnResult, TurnTaker};
 
 /// A turn that takes longer than this has lost its database; the timeouts of its session end it.
@@ -50,7 +54,12 @@ pub struct Settings {
         value_parser = clap::value_parser!(u64).range(10..=3_600_000))]
     pub sweep_interval_ms: u64,
 
-    /// How long to wait at the end for turns in progress
+    /// How often to look for jobs that are due
+    #[arg(long, env = "STAMPEDE_JOB_INTERVAL_MS", default_value_t = 1_000, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub job_interval_ms: u64,
+
+    /// How long to wait at the end for turns and jobs in progress
     #[arg(
         long,
         env = "STAMPEDE_WORKER_DRAIN_SECONDS",
@@ -61,20 +70,29 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The connections that a worker with these settings needs: its turns, the finder, the sweep.
+    /// The connections that a worker with these settings needs: its turns, the finder, the sweep, and
+    /// the jobs. It makes three more of its own: one listens, two are for the queues.
     pub fn connections(&self) -> u32 {
-        u32::from(self.concurrency) + 2
+        u32::from(self.concurrency) + 2 + jobs::CONNECTIONS
     }
 }
 
 /// Works until `shutdown`, then finishes the turns in progress.
 pub async fn run(
     settings: Settings,
+    payments: &stampede_payments::Settings,
     database: Database,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
-    #[cfg(feature = "failpoints")]
-    let _scenario = fail::FailScenario::setup();
+    jobs::check_set_up(&database.pool).await?;
+    let terms = payments.terms();
+    let jobs = Jobs {
+        till: Till::new(database.clone(), payments.connect()?, terms),
+        database: database.clone(),
+        terms,
+        interval: Duration::from_millis(settings.job_interval_ms),
+    };
+    let drain = Duration::from_secs(settings.worker_drain_seconds);
 
     let stop = CancellationToken::new();
     let sweep = Sweep::new(
@@ -83,6 +101,9 @@ pub async fn run(
     );
     let sweep = tokio::spawn(sweep.run(stop.clone()));
     let lines = tokio::spawn(lines::watch(database.clone(), stop.clone()));
+
+    let jobs_stop = stop.child_token();
+    let jobs = tokio::spawn(jobs::run(jobs, drain, jobs_stop.clone()));
 
     info!(
         concurrency = settings.concurrency,
@@ -103,10 +124,15 @@ pub async fn run(
                 .catch_panic()
                 .build(handler::handle_turn)
         })
-        .shutdown_timeout(Duration::from_secs(settings.worker_drain_seconds));
-    let result = supervise(monitor, shutdown).await;
+        .shutdown_timeout(drain);
+    let asked = async move {
+        shutdown.await;
+        jobs_stop.cancel();
+    };
+    let result = supervise(monitor, asked).await;
 
     stop.cancel();
+    jobs.await.context("the jobs panicked")?;
     sweep.await.context("the sweep panicked")?;
     lines.await.context("the watch of the lines panicked")?;
     result?;

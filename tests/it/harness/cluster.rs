@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
-use sqlx::{Connection, Executor, PgConnection};
+use sqlx::{Connection, Executor, PgConnection, PgPool};
 use stampede_devdb::{Durability, Postgres};
 use stampede_shared::store::database::MIGRATIONS;
 use tokio::sync::{Mutex, OnceCell};
@@ -74,6 +74,9 @@ impl Cluster {
         let mut connection = PgConnection::connect(&self.url_of(&unfinished)).await?;
         MIGRATIONS.run(&mut connection).await?;
         connection.close().await?;
+        let pool = PgPool::connect(&self.url_of(&unfinished)).await?;
+        stampede_worker::set_up_jobs(&pool).await?;
+        pool.close().await;
         execute(
             &mut admin,
             format!("alter database {unfinished} rename to {}", self.template),
@@ -161,7 +164,8 @@ async fn start_in_free_slot(kind: &str) -> Postgres {
 
 fn hash_of_migrations() -> String {
     let mut hasher = Sha256::new();
-    for migration in MIGRATIONS.iter() {
+    let jobs = stampede_worker::job_migrations();
+    for migration in MIGRATIONS.iter().chain(jobs.iter()) {
         hasher.update(migration.version.to_be_bytes());
         hasher.update(&migration.checksum);
     }
