@@ -48,6 +48,8 @@ enum Command {
     Migrate(DatabaseSettings),
     /// Simulates a payment gateway that moves no money, for trials and tests
     Gateway(Box<stampede_gateway::Settings>),
+    /// Simulates a payment gateway that moves no money, for trials and tests
+    Gateway(Box<stampede_gateway::Settings>),
     /// Sends a crowd of buyers and checks what became of each
     Flood(Box<stampede_flood::FloodArgs>),
     /// Measures each part beside the bare limit of the database
@@ -82,6 +84,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Api(settings) => parts::run_api(*settings).await?,
         Command::Worker(settings) => parts::run_worker(*settings).await?,
         Command::Migrate(settings) => parts::migrate(&settings).await?,
+        Command::Gateway(settings) => gateway::run(*settings).await?,
         Command::Gateway(settings) => gateway::run(*settings).await?,
         Command::Flood(arguments) => return stampede_flood::flood(*arguments).await,
         Command::Bench(arguments) => return stampede_bench::bench(arguments).await,
