@@ -334,6 +334,9 @@ impl From<TillError> for Problem {
             TillError::Overloaded => {
                 Problem::try_later(Code::Overloaded, "too many payments wait; try again")
             }
+            TillError::NotSeen => {
+                Problem::try_later(Code::Unavailable, "the gateway does not answer; try again")
+            }
             TillError::Unavailable => {
                 Problem::try_later(Code::Unavailable, "the database is away; try again")
             }

@@ -16,6 +16,7 @@ mod limits;
 mod long_polls;
 mod many_shows;
 mod operators;
+mod payments;
 mod prices;
 mod probes;
 mod quarantine;

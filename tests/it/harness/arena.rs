@@ -103,8 +103,20 @@ impl Arena {
 
     /// The same at an address, such as that of one which was killed.
     pub async fn api_on(&self, address: &str, arguments: &[&str]) -> (Process, Api) {
+        self.api_failing_on(address, "", arguments).await
+    }
+
+    /// The same with failpoints set, such as `before_capture=return`.
+    pub async fn api_failing_on(
+        &self,
+        address: &str,
+        failpoints: &str,
+        arguments: &[&str],
+    ) -> (Process, Api) {
         let mut command = binary();
-        command.env("DATABASE_URL", self.database_url());
+        command
+            .env("DATABASE_URL", self.database_url())
+            .env("FAILPOINTS", failpoints);
         command
             .env("STAMPEDE_BUYER_SECRET", BUYER_SECRET)
             .env("STAMPEDE_LISTEN", address);

@@ -49,16 +49,8 @@ impl Answer {
 
 impl Api {
     pub fn new(url: &str, operator_key: &str) -> Api {
-        // Nothing here speaks TLS, but the client wants to know who would.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .build()
-            .expect("building a client");
         Api {
-            http,
+            http: http_client(),
             url: url.to_owned(),
             operator_key: operator_key.to_owned(),
         }
@@ -119,6 +111,16 @@ impl Api {
             token: token(id),
         }
     }
+}
+
+/// A client of its own.
+pub fn http_client() -> reqwest::Client {
+    // Nothing here speaks TLS, but the client wants to know who would.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    let builder = reqwest::Client::builder().no_proxy();
+    builder.build().expect("building a client")
 }
 
 /// A token as an integrator makes it, good for an hour.

@@ -9,6 +9,7 @@ mod arena;
 mod backlog;
 mod client;
 mod cluster;
+mod gateway;
 mod halls;
 mod invariants;
 mod process;
@@ -21,6 +22,7 @@ pub use self::{
     arena::{Arena, run, run_with_own_postgres},
     backlog::{decided_through, join_lines, open_floors},
     client::{Answer, Api, Buyer, send, try_send},
+    gateway::{DECLINED_CARD, GOOD_CARD, Gateway, STEP_CARD},
     halls::{floor, paid_show, seated, show},
     invariants::breaches,
     process::{Process, binary},
