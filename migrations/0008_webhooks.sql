@@ -72,7 +72,7 @@ create table webhook_deliveries (
         check ((state = 'pending') = (ended_at is null))
 );
 
-create index webhook_deliveries_due on webhook_deliveries (show_id, endpoint_id, due_at)
+create index webhook_deliveries_due on webhook_deliveries (show_id, endpoint_id, due_at, sequence)
     where due_at is not null;
 create index webhook_deliveries_of_endpoints on webhook_deliveries (endpoint_id, delivery_id);
 
@@ -87,5 +87,4 @@ create table webhook_streams (
     primary key (show_id, endpoint_id)
 );
 
-create index webhook_streams_of_endpoints on webhook_streams (endpoint_id, due_at)
-    where due_at is not null;
+create index webhook_streams_due on webhook_streams (due_at) where due_at is not null;

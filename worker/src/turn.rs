@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::TimeDelta;
 use sqlx::PgConnection;
 use stampede_shared::{
     domain::{
@@ -20,7 +19,7 @@ use stampede_shared::{
         outcome::Reason,
         sale::Disposition,
     },
-    settle,
+    events, settle,
     store::{
         Database, booking_requests, buyer_totals,
         error::is_transient,
@@ -35,6 +34,7 @@ use uuid::Uuid;
 use crate::{
     inventories::{Cached, Inventories},
     plan::Plan,
+    told,
 };
 
 /// What a turn came to.
@@ -170,6 +170,8 @@ impl TurnTaker {
         };
 
         outcomes::record(&mut tx, show_id, &plan.outcomes, locked.now).await?;
+        let told = told::events(&plan, &map, &progress, &locked);
+        events::record(&mut tx, show_id, &mut locked, told).await?;
         let more = through < progress.last_position;
         let decided = (through - after) as u64;
         let advance = Advance {
@@ -270,7 +272,7 @@ async fn write_holds(
     if taken != plan.seat_nos.len() as u64 {
         return Err(TurnError::StaleInventory);
     }
-    let expires_at = locked.now + TimeDelta::seconds(i64::from(progress.hold_seconds));
+    let expires_at = progress.expires_at(locked.now);
     holds::insert(connection, show_id, &plan.holds, locked.now, expires_at).await?;
     hold_seats::insert(connection, show_id, &plan.seat_holds, &plan.seat_nos).await?;
     show_inventory::advance(connection, show_id, version).await?;

@@ -12,6 +12,7 @@ pub mod payment;
 pub mod price;
 pub mod sale;
 pub mod seat_map;
+pub mod webhook;
 pub mod wish;
 
 /// A request's place in its show's log: 1 for the first, no gaps, never changed.

@@ -235,3 +235,33 @@ pub async fn list_confirmed(
     .fetch_all(connection)
     .await
 }
+
+/// Confirmed bookings since `since` that no captured payment stands for, at most `limit`: (booking, its
+/// payment).
+pub async fn list_unpaid(
+    pool: &PgPool,
+    show_id: Uuid,
+    since: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<Vec<(Uuid, Option<Uuid>)>> {
+    let rows = sqlx::query!(
+        "select b.booking_id, b.payment_id
+        from bookings b
+        where b.show_id = $1
+            and b.state = 'confirmed'
+            and b.booked_at >= $2
+            and not exists (
+                select 1
+                from payments p
+                where p.show_id = b.show_id and p.payment_id = b.payment_id and p.state = 'captured'
+            )
+        limit $3",
+        show_id,
+        since,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    let rows = rows.into_iter();
+    Ok(rows.map(|row| (row.booking_id, row.payment_id)).collect())
+}

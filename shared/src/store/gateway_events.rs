@@ -1,5 +1,6 @@
 //! What gateways told us, each event once.
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -65,23 +66,61 @@ pub async fn applied(
     Ok(())
 }
 
-/// Events that were not applied within a few seconds of their arrival, the oldest first.
-pub async fn unapplied(
-    pool: &PgPool,
+/// Takes events that were not applied within a few seconds of their arrival, at most `limit`. Each is
+/// due again later: half a minute, and the longer the older it is.
+pub async fn take_due(
+    connection: &mut PgConnection,
     show_id: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<GatewayEvent>> {
+    // The rows that another worker is taking are its own: skipped, not waited for.
     sqlx::query_as!(
         GatewayEvent,
-        "select show_id, gateway, event_id, payment_id, charge_id
-        from gateway_events
-        where show_id = $1 and applied_at is null and received_at < now() - interval '5 seconds'
-            and received_at > now() - interval '3 days'
-        order by received_at
-        limit $2",
+        "with due as (
+            select gateway, event_id
+            from gateway_events
+            where show_id = $1
+                and applied_at is null
+                and received_at < now() - interval '5 seconds'
+                and received_at > now() - interval '3 days'
+                and coalesce(apply_at, now()) <= now()
+            order by received_at
+            limit $2
+            for update skip locked
+        )
+        update gateway_events e
+        set apply_at = now() + greatest(interval '30 seconds', now() - e.received_at)
+        from due
+        where e.show_id = $1 and e.gateway = due.gateway and e.event_id = due.event_id
+        returning e.show_id, e.gateway, e.event_id, e.payment_id, e.charge_id",
         show_id,
         limit,
     )
-    .fetch_all(pool)
+    .fetch_all(connection)
     .await
+}
+
+/// Throws events away that came before `before`, at most `limit`. Returns how many.
+pub async fn delete_old(
+    pool: &PgPool,
+    show_id: Uuid,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "delete from gateway_events
+        where show_id = $1
+            and (gateway, event_id) in (
+                select gateway, event_id
+                from gateway_events
+                where show_id = $1 and received_at < $2
+                limit $3
+            )",
+        show_id,
+        before,
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
 }

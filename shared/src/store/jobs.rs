@@ -1,6 +1,7 @@
 //! What we ask the tables of apalis ourselves, which lie in a schema of their own and know no shows.
 //! Jobs are pushed and fetched by apalis.
 
+use chrono::{DateTime, Utc};
 use sqlx::PgPool;
 
 /// Which of these extensions the server does not have.
@@ -50,4 +51,50 @@ pub async fn waiting(pool: &PgPool, queue: &str, limit: i64) -> sqlx::Result<i64
     )
     .fetch_one(pool)
     .await
+}
+
+/// Throws away jobs that ended before `before`, at most `limit`. Returns how many.
+pub async fn delete_ended(pool: &PgPool, before: DateTime<Utc>, limit: i64) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "delete from apalis.jobs
+        where id in (
+            select id
+            from apalis.jobs
+            where done_at < $1
+                and (
+                    status in ('Done', 'Killed')
+                    or (status = 'Failed' and attempts >= max_attempts)
+                )
+            limit $2
+        )",
+        before,
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Forgets workers that were not heard of since `before` and have no job left, at most `limit`. Returns
+/// how many.
+pub async fn delete_gone_workers(
+    pool: &PgPool,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> sqlx::Result<u64> {
+    let deleted = sqlx::query!(
+        "delete from apalis.workers
+        where id in (
+            select w.id
+            from apalis.workers w
+            where w.last_seen < $1
+                and not exists (select 1 from apalis.jobs j where j.lock_by = w.id)
+            limit $2
+        )",
+        before,
+        limit,
+    )
+    .execute(pool)
+    .await?;
+    Ok(deleted.rows_affected())
 }

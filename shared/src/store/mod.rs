@@ -20,6 +20,7 @@ pub mod holds;
 pub mod jobs;
 pub mod notify;
 pub mod outbox;
+pub mod outbox_progress;
 pub mod outcomes;
 pub mod payments;
 pub mod request_status;
@@ -30,5 +31,8 @@ pub mod show_intake;
 pub mod show_inventory;
 pub mod show_progress;
 pub mod shows;
+pub mod webhook_deliveries;
+pub mod webhook_endpoints;
+pub mod webhook_streams;
 
 pub use database::{Database, DatabaseSettings};

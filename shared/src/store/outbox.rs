@@ -52,3 +52,54 @@ pub async fn insert(
     .await?;
     Ok(())
 }
+
+/// An event without what it says.
+#[derive(Debug, Clone)]
+pub struct Head {
+    pub sequence: i64,
+    pub event_type: String,
+    pub created_at: DateTime<Utc>,
+}
+
+/// The events after `after`, in order, at most `limit`.
+pub async fn list_after(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    after: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Head>> {
+    sqlx::query_as!(
+        Head,
+        "select sequence, event_type, created_at
+        from outbox
+        where show_id = $1 and sequence > $2
+        order by sequence
+        limit $3",
+        show_id,
+        after,
+        limit,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+/// Throws these events away unless they have deliveries. Returns how many.
+pub async fn delete_delivered(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    sequences: &[i64],
+) -> sqlx::Result<u64> {
+    let done = sqlx::query!(
+        "delete from outbox o
+        where o.show_id = $1 and o.sequence = any($2) and not exists (
+            select 1
+            from webhook_deliveries d
+            where d.show_id = $1 and d.sequence = o.sequence
+        )",
+        show_id,
+        sequences,
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}

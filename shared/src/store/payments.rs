@@ -398,3 +398,78 @@ pub async fn take_due(
     .fetch_all(connection)
     .await
 }
+
+/// A payment as it is compared with its gateway.
+#[derive(Debug, Clone)]
+pub struct Reckoned {
+    pub show_id: Uuid,
+    pub payment_id: Uuid,
+    pub gateway: String,
+    pub state: String,
+    pub amount: Amount,
+    pub currency: String,
+    pub charge_id: Option<String>,
+    pub moved_at: DateTime<Utc>,
+    /// How long ago it moved, by the clock of the database.
+    pub rested_s: f64,
+    /// The state of the booking that it paid for.
+    pub booking_state: Option<String>,
+}
+
+/// Payments of a show by their ids, from the one after `after` on, at most `limit`; only those that are
+/// at `gateway` or at none and began at or after `since`.
+pub async fn list_reckoned(
+    pool: &PgPool,
+    show_id: Uuid,
+    gateway: &str,
+    since: DateTime<Utc>,
+    after: Uuid,
+    limit: i64,
+) -> sqlx::Result<Vec<Reckoned>> {
+    sqlx::query_as!(
+        Reckoned,
+        r#"select
+            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id, p.moved_at,
+            extract(epoch from now() - p.moved_at)::double precision as "rested_s!",
+            b.state as "booking_state?"
+        from payments p
+        left join bookings b
+            on b.show_id = p.show_id and b.hold_id = p.hold_id and b.payment_id = p.payment_id
+        where p.show_id = $1
+            and p.payment_id > $4
+            and p.created_at >= $3
+            and p.gateway in ($2, 'none')
+        order by p.payment_id
+        limit $5"#,
+        show_id,
+        gateway,
+        since,
+        after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One payment as it is compared with its gateway.
+pub async fn find_reckoned(
+    pool: &PgPool,
+    show_id: Uuid,
+    payment_id: Uuid,
+) -> sqlx::Result<Option<Reckoned>> {
+    sqlx::query_as!(
+        Reckoned,
+        r#"select
+            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id, p.moved_at,
+            extract(epoch from now() - p.moved_at)::double precision as "rested_s!",
+            b.state as "booking_state?"
+        from payments p
+        left join bookings b
+            on b.show_id = p.show_id and b.hold_id = p.hold_id and b.payment_id = p.payment_id
+        where p.show_id = $1 and p.payment_id = $2"#,
+        show_id,
+        payment_id,
+    )
+    .fetch_optional(pool)
+    .await
+}

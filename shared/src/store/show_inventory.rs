@@ -101,3 +101,42 @@ pub async fn advance(
     .await?;
     Ok(())
 }
+
+/// Takes the clearing of a cancelled show for half a minute. Returns whether it was to be had.
+pub async fn take_clearing(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<bool> {
+    let taken = sqlx::query!(
+        "update show_inventory
+        set clear_at = now() + interval '30 seconds'
+        where show_id = $1
+            and cancelled_at is not null
+            and cleared_at is null
+            and coalesce(clear_at, now()) <= now()",
+        show_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(taken.rows_affected() > 0)
+}
+
+/// Says that a cancelled show has nothing left, if so: no hold, no booking, and no payment that could
+/// still become one. The caller holds the lock.
+pub async fn set_cleared(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update show_inventory
+        set cleared_at = now()
+        where show_id = $1
+            and cancelled_at is not null
+            and cleared_at is null
+            and not exists (select 1 from holds where show_id = $1 and state = 'held')
+            and not exists (select 1 from bookings where show_id = $1 and state <> 'cancelled')
+            and not exists (
+                select 1
+                from payments
+                where show_id = $1 and state in ('created', 'authorized', 'capturing')
+            )",
+        show_id,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
