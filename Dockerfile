@@ -11,7 +11,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/release/stampede /usr/local/bin/stampede
 
 FROM debian:trixie-slim
-RUN useradd --system --no-create-home --uid 10001 --shell /usr/sbin/nologin stampede
+# The certificates of those whom payments and webhooks are sent to: the newest, so no version is named.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --no-create-home --uid 10001 --shell /usr/sbin/nologin stampede
 COPY --from=build /usr/local/bin/stampede /usr/local/bin/stampede
 USER 10001:10001
 ENV STAMPEDE_LISTEN=0.0.0.0:8080 \

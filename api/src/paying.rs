@@ -1,6 +1,9 @@
 //! Waiting for payments to come to rest, and driving them without anyone waiting.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use stampede_shared::store::{
     payments::{self, Payment},
@@ -9,6 +12,9 @@ use stampede_shared::store::{
 use uuid::Uuid;
 
 use crate::{app::SharedApp, error::Problem};
+
+/// Between two reads of a payment whose changes nobody tells of.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// What a drive begins with.
 #[derive(Debug, Clone, Copy)]
@@ -72,6 +78,9 @@ pub async fn settled(
             if found? == Some(status) && Instant::now() < deadline {
                 break; // too many wait already
             }
+        } else {
+            // It has changed in between, or is not the last try: the request does not tell of it.
+            tokio::time::sleep(PAUSE).await;
         }
         payment = find(app, show_id, payment_id, &buyer_id).await?;
     }

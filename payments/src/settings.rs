@@ -38,6 +38,11 @@ pub struct Settings {
     )]
     pub gateway_key: Option<SecretString>,
 
+    /// Where Stripe sends a buyer back to after a further step; without it, cards that need one by a
+    /// redirect are not taken
+    #[arg(long, env = "STAMPEDE_GATEWAY_RETURN_URL", value_name = "URL")]
+    pub gateway_return_url: Option<String>,
+
     /// The secrets that the gateway signs its callbacks with; two while one is being replaced
     #[arg(
         long,
@@ -98,7 +103,11 @@ impl Settings {
             GatewayKind::Stripe => {
                 let url = self.gateway_url.as_deref();
                 let url = url.unwrap_or("https://api.stripe.com");
-                Arc::new(Stripe::new(url, key, secrets, timeout)?)
+                let stripe = Stripe::new(url, key, secrets, timeout)?;
+                match &self.gateway_return_url {
+                    Some(url) => Arc::new(stripe.with_return_url(url)?),
+                    None => Arc::new(stripe),
+                }
             }
             GatewayKind::Simulated => {
                 let url = self.gateway_url.as_deref();

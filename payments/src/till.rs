@@ -10,8 +10,15 @@ mod cancel;
 mod look;
 mod open;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use chrono::Utc;
 use stampede_shared::{
     domain::payment::{PaymentState, Step},
     group_commit::GroupCommit,
@@ -58,6 +65,8 @@ pub enum TillError {
     Overloaded,
     #[error("the database is away")]
     Unavailable,
+    #[error("the gateway does not say how the charge stands")]
+    NotSeen,
 }
 
 #[derive(Debug, Clone)]
@@ -158,7 +167,8 @@ impl Till {
     }
 
     /// Asks the gateway how the charge of a payment stands, and drives the payment as far as it goes
-    /// now. Returns it as it then is; `None` when there is no such payment.
+    /// now. Returns it as it then is; `None` when there is no such payment. Fails with
+    /// [`TillError::NotSeen`] when the gateway gives no clear answer to the first question.
     pub async fn drive(
         &self,
         show_id: Uuid,
@@ -207,7 +217,7 @@ impl Till {
                 Some(seen) => seen,
                 None => match find_charge(gateway, &payment).await {
                     Some(seen) => seen,
-                    None => return Ok(()),
+                    None => return Err(TillError::NotSeen),
                 },
             };
             let (show_id, payment_id) = (payment.show_id, payment.payment_id);
@@ -222,6 +232,11 @@ impl Till {
             };
             payment = looked.payment;
             if looked.step == Step::Rest {
+                return Ok(());
+            }
+            if looked.step == Step::Authorize && is_forgotten(gateway, &payment) {
+                error!(show.id = %show_id, payment.id = %payment_id,
+                    "a payment without a charge is older than the gateway's memory of its key");
                 return Ok(());
             }
             seen = self.take_step(gateway, &payment, looked.step).await;
@@ -341,6 +356,13 @@ fn next_would_be(payment: &Payment, charge: &Charge) -> Option<Step> {
     (step != Step::Rest).then_some(step)
 }
 
+/// Whether the gateway may have forgotten the key of the first step: saying it again could make a second
+/// charge. The hold is over long before, so this is never met while the fence is shorter.
+fn is_forgotten(gateway: &dyn Gateway, payment: &Payment) -> bool {
+    let age = (Utc::now() - payment.created_at).to_std();
+    age.is_ok_and(|age| age >= gateway.keys_last())
+}
+
 /// How the charge of a payment stands. `None` when the gateway gave no clear answer.
 async fn find_charge(gateway: &dyn Gateway, payment: &Payment) -> Option<Seen> {
     let (show_id, payment_id) = (payment.show_id, payment.payment_id);
@@ -367,13 +389,30 @@ struct Batch {
 }
 
 impl Batch {
-    /// Every call may be repeated, so a batch whose commit is unknown is simply done again.
+    /// Every call may be repeated, so a batch whose commit is unknown is simply done again. When one call
+    /// breaks a batch for good, the others are done without it.
     async fn process(&self, show_id: Uuid, calls: Vec<Call>) -> Vec<Answer> {
-        let done = retry(show_id, "till", is_transient, || {
+        let broken = AtomicBool::new(false);
+        let may_pass = |error: &sqlx::Error| {
+            broken.store(!is_transient(error), Ordering::Relaxed);
+            is_transient(error)
+        };
+        let done = retry(show_id, "till", may_pass, || {
             self.process_once(show_id, &calls)
         });
-        done.await
-            .unwrap_or_else(|| vec![Answer::Unavailable; calls.len()])
+        if let Some(answers) = done.await {
+            return answers;
+        }
+        let mut answers = vec![Answer::Unavailable; calls.len()];
+        if broken.load(Ordering::Relaxed) && calls.len() > 1 {
+            for (answer, call) in answers.iter_mut().zip(&calls) {
+                let alone = self.process_once(show_id, std::slice::from_ref(call)).await;
+                if let Some(done) = alone.ok().and_then(|mut answers| answers.pop()) {
+                    *answer = done;
+                }
+            }
+        }
+        answers
     }
 
     /// Looks first, then cancellations, then new payments: each kind reads what the one before wrote.

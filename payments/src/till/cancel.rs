@@ -254,15 +254,15 @@ pub(super) async fn some_of_show(
     terms: &Terms,
     locked: &mut Locked,
 ) -> sqlx::Result<bool> {
-    if locked.cancelled_at.is_none() {
+    let Some(reason) = locked.cancel_reason.clone() else {
         return Ok(false);
-    }
+    };
     let held = holds::list_held(connection, show_id, SHOW_BATCH).await?;
     settle::release(connection, show_id, &held, HoldState::Cancelled, locked).await?;
     let ids = bookings::list_confirmed(connection, show_id, SHOW_BATCH).await?;
     let cancellation = Cancellation {
         by: "operator",
-        reason: "the show was cancelled",
+        reason: &reason,
         key: None,
     };
     for booking in bookings::find(connection, show_id, &ids).await? {

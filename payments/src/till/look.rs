@@ -151,7 +151,8 @@ impl Round {
         self.follow(&mut payment, follows, seats, &look.seen);
         let moved = payment.state != before.state;
         let step = next_step(payment.state, payment.seats(self.show_cancelled), status);
-        if payment != before || step != Step::Rest {
+        // What is moving is looked at again anyway; what is final only if something is left to do.
+        if payment != before || (step != Step::Rest && !payment.state.is_moving()) {
             self.touched.insert(payment.payment_id, step);
         }
         if payment != before {
@@ -341,8 +342,15 @@ impl Round {
         };
         self.replaces.retain(|(replaced, _)| *replaced != id);
         let mut payment = payment;
-        match replace::replace(connection, show_id, &payment, spare, locked).await? {
+        // Another payment of the same batch has booked the hold.
+        let rivalled = self.pinned.contains(&payment.hold_id);
+        let replaced = match rivalled {
+            true => None,
+            false => replace::replace(connection, show_id, &payment, spare, locked).await?,
+        };
+        match replaced {
             Some(booking_id) => {
+                self.pinned.insert(payment.hold_id);
                 payment.booking_id = Some(booking_id);
                 payment.hold_state = "confirmed".to_owned();
                 self.confirmed(&mut payment);

@@ -226,8 +226,8 @@ impl<'a> Book<'a> {
             return Err(OpenRefusal::InProgress(payment_id));
         }
         match hold.state.as_str() {
-            "held" => {}
-            "expired" => return Err(OpenRefusal::Expired),
+            "held" if hold.expires_at > self.now => {}
+            "held" | "expired" => return Err(OpenRefusal::Expired),
             "confirmed" => return Err(OpenRefusal::AlreadyBooked),
             _ if self.show_cancelled => return Err(OpenRefusal::ShowCancelled),
             _ => return Err(OpenRefusal::Cancelled),

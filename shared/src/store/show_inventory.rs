@@ -13,6 +13,8 @@ pub struct Locked {
     pub event_sequence: i64,
     /// When the show was cancelled: nothing is booked any more.
     pub cancelled_at: Option<DateTime<Utc>>,
+    /// Why, for the buyers to read.
+    pub cancel_reason: Option<String>,
     /// The types of events that an endpoint wants.
     pub wanted_events: Vec<String>,
     /// The database's clock: it decides whether a hold has expired.
@@ -27,13 +29,13 @@ pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<
     sqlx::query_as!(
         Locked,
         r#"with locked as materialized (
-            select version, event_sequence, cancelled_at
+            select version, event_sequence, cancelled_at, cancel_reason
             from show_inventory
             where show_id = $1
             for update
         )
         select
-            version, event_sequence, cancelled_at, clock_timestamp() as "now!",
+            version, event_sequence, cancelled_at, cancel_reason, clock_timestamp() as "now!",
             array(
                 select distinct event_type
                 from webhook_endpoints, unnest(event_types) as event_type
