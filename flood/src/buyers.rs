@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    calls::{Calls, Minter, Receipt, RequestAnswer, State, refusal_code},
+    calls::{Calls, Minter, PaymentAnswer, Receipt, RequestAnswer, State, refusal_code},
     checker::Violation,
     client::{Answer, Pool},
     figures::{Counters, Decided, End, Outcome, Record, Submission},
@@ -305,7 +305,7 @@ impl Buyer<'_> {
     /// Confirms, cancels or abandons what was won.
     async fn end_hold(&self, hold: Uuid) -> End {
         let call = match self.want.then {
-            Then::Confirm => self.crowd.calls.confirm(&self.who, hold),
+            Then::Confirm => return self.pay(hold).await,
             Then::Cancel => self.crowd.calls.cancel(&self.who, hold),
             Then::Abandon => return End::Abandoned,
         };
@@ -317,15 +317,31 @@ impl Buyer<'_> {
         let Some(told) = self.read_answer(hold, &answer) else {
             return End::Unknown;
         };
-        match (told.state, told.booking) {
-            (State::Confirmed, Some(booking)) => End::Confirmed(booking.id),
-            (State::Cancelled, None) => End::Cancelled,
-            (State::Expired, None) => End::Expired,
+        match told.state {
+            State::Cancelled => End::Cancelled,
+            State::Expired => End::Expired,
             _ => {
                 self.crowd
                     .complain("readable_answers", format!("hold {hold}: {told:?}"));
                 End::Unknown
             }
+        }
+    }
+
+    /// Pays for a hold that costs nothing.
+    async fn pay(&self, hold: Uuid) -> End {
+        let key = format!("{hold}-payment");
+        let Ok(call) = self.crowd.calls.pay(&self.who, hold, &key, None) else {
+            return End::Unknown;
+        };
+        match self.act(call).await {
+            Ok(answer) if answer.status == 410 => End::Expired,
+            Ok(answer) => {
+                let paid = serde_json::from_slice::<PaymentAnswer>(&answer.body).ok();
+                paid.and_then(|paid| paid.booking)
+                    .map_or(End::Unknown, |booking| End::Confirmed(booking.id))
+            }
+            Err(_) => End::Unknown,
         }
     }
 

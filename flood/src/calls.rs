@@ -11,6 +11,7 @@ use hyper::{
 };
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::client::Call;
@@ -23,6 +24,9 @@ const TOKEN_LIFE: Duration = Duration::from_secs(6 * 3600);
 
 /// How long a call may take, beyond what it asks the server to wait.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the answer to a payment waits for its end; after that, the buyer asks.
+const PAY_SECONDS: u32 = 1;
 
 /// Mints the tokens of buyers with the secret that is shared with the server.
 pub struct Minter {
@@ -81,13 +85,7 @@ impl Calls {
     }
 
     pub fn submit(&self, who: &HeaderValue, key: &str, body: Bytes) -> anyhow::Result<Call> {
-        let key = HeaderValue::from_str(key).context("the idempotency key")?;
-        let mut call = self.call(Method::POST, "/requests", who);
-        call.headers.push((IDEMPOTENCY_KEY, key));
-        call.headers
-            .push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
-        call.body = body;
-        Ok(call)
+        with_body(self.call(Method::POST, "/requests", who), key, body)
     }
 
     pub fn request(&self, who: &HeaderValue, id: Uuid) -> Call {
@@ -96,13 +94,7 @@ impl Calls {
 
     /// Answered when the request is decided, or after `seconds`.
     pub fn request_wait(&self, who: &HeaderValue, id: Uuid, seconds: u32) -> Call {
-        let mut call = self.request(who, id);
-        // The value is ASCII whatever the number is.
-        if let Ok(prefer) = HeaderValue::from_str(&format!("wait={seconds}")) {
-            call.headers.push((PREFER, prefer));
-        }
-        call.timeout += Duration::from_secs(u64::from(seconds));
-        call
+        self.request(who, id).waiting(seconds)
     }
 
     /// Leaves the line, or releases the hold.
@@ -110,8 +102,30 @@ impl Calls {
         self.call(Method::DELETE, &format!("/requests/{id}"), who)
     }
 
-    pub fn confirm(&self, who: &HeaderValue, hold: Uuid) -> Call {
-        self.call(Method::POST, &format!("/holds/{hold}/confirm"), who)
+    /// Pays for a hold; without a method, for one that costs nothing. Answered when the payment is
+    /// final, or after [`PAY_SECONDS`].
+    pub fn pay(
+        &self,
+        who: &HeaderValue,
+        hold: Uuid,
+        key: &str,
+        method: Option<&str>,
+    ) -> anyhow::Result<Call> {
+        let body = match method {
+            Some(method) => json!({ "payment_method": method }),
+            None => json!({}),
+        };
+        let call = self.call(Method::POST, &format!("/holds/{hold}/payments"), who);
+        Ok(with_body(call, key, body.to_string().into())?.waiting(PAY_SECONDS))
+    }
+
+    /// Answered when the payment is final, or after `seconds`.
+    pub fn payment_wait(&self, who: &HeaderValue, id: Uuid, seconds: u32) -> Call {
+        self.payment(who, id).waiting(seconds)
+    }
+
+    pub fn payment(&self, who: &HeaderValue, id: Uuid) -> Call {
+        self.call(Method::GET, &format!("/payments/{id}"), who)
     }
 
     pub fn cancel(&self, who: &HeaderValue, hold: Uuid) -> Call {
@@ -138,6 +152,28 @@ impl Calls {
             timeout: CALL_TIMEOUT,
         }
     }
+}
+
+impl Call {
+    /// The same, answered late: at most so many seconds.
+    fn waiting(mut self, seconds: u32) -> Call {
+        // The value is ASCII whatever the number is.
+        if let Ok(prefer) = HeaderValue::from_str(&format!("wait={seconds}")) {
+            self.headers.push((PREFER, prefer));
+        }
+        self.timeout += Duration::from_secs(u64::from(seconds));
+        self
+    }
+}
+
+/// A call with a JSON body and a key, so that it may be repeated.
+fn with_body(mut call: Call, key: &str, body: Bytes) -> anyhow::Result<Call> {
+    let key = HeaderValue::from_str(key).context("the idempotency key")?;
+    call.headers.push((IDEMPOTENCY_KEY, key));
+    call.headers
+        .push((CONTENT_TYPE, HeaderValue::from_static("application/json")));
+    call.body = body;
+    Ok(call)
 }
 
 /// A call of an operator, with a JSON body.
@@ -171,7 +207,31 @@ pub struct RequestAnswer {
     pub accepted_at: DateTime<Utc>,
     pub decided_at: Option<DateTime<Utc>>,
     pub hold: Option<HoldAnswer>,
+}
+
+/// A payment as the API shows it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PaymentAnswer {
+    pub id: Uuid,
+    pub state: PaymentState,
+    /// Where the buyer goes for a further step.
+    pub next_action: Option<String>,
+    pub reason: Option<String>,
     pub booking: Option<BookingAnswer>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaymentState {
+    Created,
+    Authorized,
+    Capturing,
+    Captured,
+    Refunding,
+    Refunded,
+    Declined,
+    Voided,
+    Failed,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]

@@ -126,7 +126,7 @@ impl Hall {
         json!({
             "name": "Flood", "currency": CURRENCY, "buyer_limit": plan.buyer_limit,
             "hold_seconds": plan.hold_seconds, "queue_limit": plan.queue_limit,
-            "opens_at": null, "closes_at": null, "sections": sections,
+            "payment_policy": "complimentary", "opens_at": null, "closes_at": null, "sections": sections,
         })
     }
 
