@@ -7,6 +7,7 @@ mod dev;
 mod gateway;
 mod healthcheck;
 mod parts;
+mod reconcile;
 mod shutdown;
 mod worker_http;
 
@@ -48,8 +49,8 @@ enum Command {
     Migrate(DatabaseSettings),
     /// Simulates a payment gateway that moves no money, for trials and tests
     Gateway(Box<stampede_gateway::Settings>),
-    /// Simulates a payment gateway that moves no money, for trials and tests
-    Gateway(Box<stampede_gateway::Settings>),
+    /// Compares our payments with the gateway's ledger; exit code 1 when they differ
+    Reconcile(Box<reconcile::Settings>),
     /// Sends a crowd of buyers and checks what became of each
     Flood(Box<stampede_flood::FloodArgs>),
     /// Measures each part beside the bare limit of the database
@@ -85,7 +86,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Worker(settings) => parts::run_worker(*settings).await?,
         Command::Migrate(settings) => parts::migrate(&settings).await?,
         Command::Gateway(settings) => gateway::run(*settings).await?,
-        Command::Gateway(settings) => gateway::run(*settings).await?,
+        Command::Reconcile(settings) => return reconcile::run(*settings).await,
         Command::Flood(arguments) => return stampede_flood::flood(*arguments).await,
         Command::Bench(arguments) => return stampede_bench::bench(arguments).await,
         Command::Healthcheck(settings) => healthcheck::run(&settings).await?,

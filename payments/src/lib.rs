@@ -7,6 +7,7 @@
 mod crash;
 pub mod gateway;
 mod http;
+pub mod reconcile;
 mod settings;
 mod signature;
 pub mod simulated;

@@ -3,10 +3,13 @@
 //! Any number of workers may dispatch. Taking a row moves its time on, in the transaction that pushes
 //! the job, so it is pushed once until that time comes again.
 
+use chrono::{NaiveDate, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{Jobs, ShowJob, queues, recover_payment::RecoverPayment};
+use super::{
+    ApplyEvent, CancelShow, DailyJob, Jobs, Prune, Reconcile, RecoverPayment, ShowJob, queues,
+};
 use stampede_shared::store::jobs as store;
 
 /// The most shows that one round looks at; the next round sees the rest.
@@ -20,11 +23,38 @@ const WAITING_MAX: i64 = 1_000;
 
 /// Dispatches until `stop`.
 pub async fn run(jobs: Jobs, stop: CancellationToken) {
+    let mut done_for = None;
     while !stop.is_cancelled() {
         push_due::<RecoverPayment>(&jobs).await;
+        push_due::<ApplyEvent>(&jobs).await;
+        push_due::<CancelShow>(&jobs).await;
+        let today = Utc::now().date_naive();
+        if done_for != Some(today) && push_daily(&jobs, today).await {
+            done_for = Some(today);
+        }
         tokio::select! {
             () = stop.cancelled() => {}
             () = tokio::time::sleep(jobs.interval) => {}
+        }
+    }
+}
+
+/// Pushes the jobs of a day, unless another worker has. Returns whether they are pushed now.
+async fn push_daily(jobs: &Jobs, day: NaiveDate) -> bool {
+    push_job_of::<Prune>(jobs, day).await && push_job_of::<Reconcile>(jobs, day).await
+}
+
+async fn push_job_of<J: DailyJob>(jobs: &Jobs, day: NaiveDate) -> bool {
+    let key = format!("{}-{day}", J::QUEUE);
+    match queues::push_once(jobs, &J::of(day), &key).await {
+        Ok(()) => true,
+        Err(error) => {
+            let error = format!("{error:#}");
+            warn!(
+                queue = J::QUEUE,
+                error, "cannot push the job of a day; trying again"
+            );
+            false
         }
     }
 }

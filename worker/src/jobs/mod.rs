@@ -5,22 +5,32 @@
 //! the same row, and a job may run twice. A new queue is a file here with a [`Job`], a line in
 //! `all_queues`, and a line in the dispatcher.
 
+mod apply_event;
+mod cancel_show;
 mod dispatcher;
+mod prune;
 mod queues;
+mod reconcile;
 mod recover_payment;
+
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use apalis::prelude::Monitor;
 use apalis_postgres::PostgresStorage;
+use chrono::NaiveDate;
 use serde::{Serialize, de::DeserializeOwned};
 use sqlx::{PgConnection, PgPool, migrate::Migrator};
 use stampede_payments::till::{Terms, Till};
 use stampede_shared::store::{Database, jobs as store};
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use apply_event::ApplyEvent;
+use cancel_show::CancelShow;
+use prune::Prune;
 use queues::{Queues, register};
+use reconcile::Reconcile;
 use recover_payment::RecoverPayment;
 
 /// Connections of the worker's pool that the dispatcher and the jobs share.
@@ -97,9 +107,19 @@ pub trait ShowJob: Job {
     ) -> impl Future<Output = sqlx::Result<Vec<Self>>> + Send;
 }
 
-/// Every queue and who works on it.
+/// A job of every day, done once by whichever worker comes first.
+pub trait DailyJob: Job {
+    /// The job of that day, UTC.
+    fn of(day: NaiveDate) -> Self;
+}
+
+/// Every queue.
 fn all_queues(monitor: Monitor, queues: &Queues) -> Monitor {
-    register::<RecoverPayment>(monitor, queues)
+    let monitor = register::<RecoverPayment>(monitor, queues);
+    let monitor = register::<ApplyEvent>(monitor, queues);
+    let monitor = register::<CancelShow>(monitor, queues);
+    let monitor = register::<Reconcile>(monitor, queues);
+    register::<Prune>(monitor, queues)
 }
 
 /// Pushes what is due and does it, until `stop`; then waits for the jobs in progress, at most `drain`.

@@ -10,8 +10,9 @@ use apalis::{
     layers::WorkerBuilderExt,
     prelude::{BackendExt, BoxDynError, Data, Monitor, TaskBuilder, WorkerBuilder},
 };
-use apalis_postgres::{Config, PgTask, PostgresStorage, queries::push_tasks};
+use apalis_postgres::{Config, Error, PgTask, PostgresStorage, queries::push_tasks};
 use sqlx::{PgConnection, PgPool};
+use stampede_shared::store::error::violated_constraint;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -30,6 +31,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 /// A worker that was not heard of for six of these is dead, and its jobs are done by others.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 const HEARTBEATS_MISSED: usize = 6;
+
+/// The constraint of apalis that a queue has a key once.
+const KEY_ONCE: &str = "idx_jobs_idempotency_key";
 
 /// One life of the queues.
 pub struct Queues {
@@ -137,6 +141,16 @@ pub async fn push<J: Job>(connection: &mut PgConnection, jobs: &[J]) -> anyhow::
     let tasks = tasks.collect::<anyhow::Result<Vec<PgTask>>>()?;
     push_tasks(connection, J::QUEUE, tasks).await?;
     Ok(())
+}
+
+/// Pushes a job unless there was one of this key. A transaction of its own: a key that is taken fails it.
+pub async fn push_once<J: Job>(jobs: &Jobs, job: &J, key: &str) -> anyhow::Result<()> {
+    let mut tx = jobs.database.begin().await?;
+    match push_tasks(&mut *tx, J::QUEUE, vec![task(job, Some(key))?]).await {
+        Ok(()) => Ok(tx.commit().await?),
+        Err(Error::Database(error)) if violated_constraint(&error) == Some(KEY_ONCE) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A task that is tried once: a queue knows no back-off, our rows do.
