@@ -19,6 +19,7 @@ use stampede_shared::{
         show_intake,
         show_inventory::{self, Locked},
         shows::{self, NewShow},
+        webhook_endpoints,
     },
 };
 use utoipa::ToSchema;
@@ -154,9 +155,13 @@ async fn apply(database: &Database, show_id: Uuid, said: &SaleBody) -> Result<()
     };
     let reason = said.reason.as_deref();
     show_intake::set_sale(&mut tx, show_id, to, reason).await?;
-    let locked = show_inventory::lock(&mut tx, show_id).await?;
-    let mut locked = locked.ok_or_else(|| Problem::not_found("show"))?;
-    record_change(&mut tx, show_id, (from, to), reason, &mut locked).await?;
+    // Only for somebody who listens does an operator wait for a turn that is going on.
+    let event_type = EventType::SaleStateChanged.as_str();
+    if webhook_endpoints::is_wanted(&mut tx, show_id, event_type).await? {
+        let locked = show_inventory::lock(&mut tx, show_id).await?;
+        let mut locked = locked.ok_or_else(|| Problem::not_found("show"))?;
+        record_change(&mut tx, show_id, (from, to), reason, &mut locked).await?;
+    }
     notify::accepted(&mut tx, show_id).await?;
     notify::told(&mut tx, &Told::Sale { show_id }).await?;
     tx.commit().await?;

@@ -30,6 +30,26 @@ pub struct NewEndpoint {
     pub only_show_id: Option<Uuid>,
 }
 
+/// Whether an endpoint wants events of that type of a show.
+pub async fn is_wanted(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    event_type: &str,
+) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (
+            select 1
+            from webhook_endpoints
+            where disabled_at is null and coalesce(only_show_id, $1) = $1
+                and $2 = any(event_types)
+        ) as "wanted!""#,
+        show_id,
+        event_type,
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Registers an endpoint unless there are `endpoints_max` already; `None` if there are. Two that come at
 /// the same time may both find room for one.
 pub async fn create(
