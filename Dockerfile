@@ -16,7 +16,8 @@ FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --no-create-home --uid 10001 --shell /usr/sbin/nologin stampede
+    && useradd --system --no-create-home --uid 10001 --shell /usr/sbin/nologin stampede \
+    && install --directory --owner=10001 --group=10001 /ledger
 COPY --from=build /usr/local/bin/stampede /usr/local/bin/stampede
 USER 10001:10001
 ENV STAMPEDE_LISTEN=0.0.0.0:8080 \
