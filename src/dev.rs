@@ -1,20 +1,23 @@
-//! Everything in one process, ready to be tried: database, demo hall, API and workers.
+//! Everything in one process, ready to be tried: database, demo hall, payment gateway, API and workers.
 
 mod folder;
 mod greeting;
+mod simulated;
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context;
 use stampede_devdb::{Durability, Postgres};
 use stampede_shared::{
     store::{Database, DatabaseSettings},
     telemetry,
+    webhooks::WebhookSettings,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{demo, parts::announce, shutdown};
 use folder::Folder;
+use greeting::Addresses;
 
 /// How long connections may take to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,7 +39,7 @@ pub struct Settings {
     )]
     listen_database_url: Option<String>,
 
-    /// Where the database, the operator's key and the buyers' secret are kept
+    /// Where the database, the simulated gateway's ledger, the operator's key and secrets are kept
     #[arg(
         long,
         env = "STAMPEDE_DATA_DIR",
@@ -44,6 +47,15 @@ pub struct Settings {
         value_name = "FOLDER"
     )]
     data_dir: PathBuf,
+
+    /// Where the simulated payment gateway listens, if no other gateway is set; another port if it is taken
+    #[arg(
+        long,
+        env = "STAMPEDE_SIMULATED_LISTEN",
+        default_value = "127.0.0.1:8090",
+        value_name = "ADDRESS"
+    )]
+    gateway_listen: SocketAddr,
 
     #[command(flatten)]
     api: stampede_api::Settings,
@@ -53,6 +65,9 @@ pub struct Settings {
 
     #[command(flatten)]
     payments: stampede_payments::Settings,
+
+    #[command(flatten)]
+    webhooks: WebhookSettings,
 }
 
 /// Runs until a signal, then stops what it started, the database last.
@@ -60,7 +75,7 @@ pub async fn run(mut settings: Settings) -> anyhow::Result<()> {
     let folder = Folder::open(&settings.data_dir)?;
     let secret = match settings.api.buyer_secret.take() {
         Some(secret) => secret,
-        None => folder.buyer_secret()?,
+        None => folder.secret("buyer-secret")?,
     };
     settings.api.buyer_secret = Some(secret);
 
@@ -96,11 +111,21 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let metrics = telemetry::metrics()?;
     let Settings {
-        api,
+        mut api,
         worker,
-        payments,
+        mut payments,
+        webhooks,
+        gateway_listen,
         ..
     } = settings;
+    api.listen = simulated::with_port(api.listen)?;
+    let gateway = match payments.gateway {
+        Some(_) => None,
+        None => Some(simulated::start(gateway_listen, api.listen, folder, &mut payments).await?),
+    };
+    let gateway_url = gateway
+        .as_ref()
+        .map(|gateway| format!("http://{}", gateway.address()));
     let secret = api
         .buyer_secret
         .clone()
@@ -116,11 +141,17 @@ async fn serve(
     demo::create_if_empty(&api_database).await?;
     let operator_key = folder.operator_key(&api_database).await?;
 
-    let server = stampede_api::Server::bind(api, &payments, api_database.clone(), metrics).await?;
+    let server =
+        stampede_api::Server::bind(api, &payments, webhooks, api_database.clone(), metrics).await?;
     let url = format!("http://{}", server.address());
     announce(&format!("listening on {url}"));
-    announce(&greeting::text(&api_database, &url, &operator_key, &secret).await?);
+    let addresses = Addresses { url, gateway_url };
+    announce(&greeting::text(&api_database, &addresses, &operator_key, &secret).await?);
 
+    // The gateway goes last: until then payments come to their end.
+    let gateway_shutdown = CancellationToken::new();
+    let gateway = gateway
+        .map(|gateway| tokio::spawn(gateway.run(gateway_shutdown.clone().cancelled_owned())));
     // The API goes first: while it answers who still waits, the workers decide.
     let workers_shutdown = CancellationToken::new();
     let api_gone = workers_shutdown.clone();
@@ -133,12 +164,17 @@ async fn serve(
     let worked = stampede_worker::run(
         worker,
         &payments,
+        webhooks,
         worker_database,
         workers_shutdown.cancelled_owned(),
     );
     let worked = worked.await;
     shutdown.cancel();
     let served = api.await.context("the API panicked");
+    gateway_shutdown.cancel();
+    if let Some(gateway) = gateway {
+        gateway.await.context("the simulated gateway panicked")??;
+    }
     // Before the database goes: connections that it cuts would complain.
     for pool in pools {
         tokio::time::timeout(CLOSE_PATIENCE, pool.close())

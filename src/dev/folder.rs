@@ -1,4 +1,4 @@
-//! What has to outlive a restart: the buyers' secret and the operator's key, for our eyes only.
+//! What has to outlive a restart: secrets and the operator's key, for our eyes only.
 
 use std::{
     fs::{self, OpenOptions, Permissions},
@@ -35,16 +35,16 @@ impl Folder {
         &self.path
     }
 
-    /// The secret that signs buyers' tokens, made up once.
-    pub fn buyer_secret(&self) -> anyhow::Result<SecretString> {
-        let kept = self.read("buyer-secret")?;
+    /// A secret of that name, made up once.
+    pub fn secret(&self, name: &str) -> anyhow::Result<SecretString> {
+        let kept = self.read(name)?;
         if let Some(secret) = kept.filter(|secret| secret.expose_secret().len() >= 32) {
             return Ok(secret);
         }
         let mut random = [0_u8; 32];
         rand::rng().fill_bytes(&mut random);
         let secret: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
-        self.write("buyer-secret", &secret)?;
+        self.write(name, &secret)?;
         Ok(SecretString::from(secret))
     }
 

@@ -1,4 +1,4 @@
-//! What `dev` says when it is up: what to open, and a booking request to send as it stands.
+//! What `dev` says when it is up: what to open, and a booking request and a payment to send as they stand.
 
 use anyhow::Context;
 use chrono::{TimeDelta, Utc};
@@ -21,13 +21,21 @@ struct Claims<'a> {
     exp: i64,
 }
 
+/// What to talk to.
+pub struct Addresses {
+    pub url: String,
+    /// Of the simulated gateway, if it runs.
+    pub gateway_url: Option<String>,
+}
+
 /// The text, for the newest show.
 pub async fn text(
     database: &Database,
-    url: &str,
+    addresses: &Addresses,
     operator_key: &SecretString,
     buyer_secret: &SecretString,
 ) -> anyhow::Result<String> {
+    let url = &addresses.url;
     let operator_key = operator_key.expose_secret();
     let mut text = format!(
         "
@@ -60,9 +68,34 @@ curl -i {url}/v1/shows/{show_id}/requests -H 'Authorization: Bearer {token}' \
 ",
             show.name,
         );
+        if let Some(gateway_url) = &addresses.gateway_url {
+            let show_url = format!("{url}/v1/shows/{show_id}");
+            text += &payment(&show_url, gateway_url, &token, (&key, &body));
+        }
     }
     text += "\n  Ctrl-C stops it; the data is kept.\n";
     Ok(text)
+}
+
+/// Commands that pay for the hold of the request that is sent above: sent again, it is the same one.
+fn payment(
+    show_url: &str,
+    gateway_url: &str,
+    token: &str,
+    (request_key, request): (&Uuid, &str),
+) -> String {
+    let key = Uuid::now_v7();
+    format!(
+        r#"
+  Pay for them. No money moves: the gateway is simulated, and {gateway_url} says what its cards do.
+
+show='{show_url}'; auth='Authorization: Bearer {token}'; json='Content-Type: application/json'
+request=$(curl -s $show/requests -H "$auth" -H "$json" -H 'Idempotency-Key: {request_key}' -d '{request}' | grep -o '"id":"[^"]*' | cut -c7-)
+hold=$(curl -s $show/requests/$request -H "$auth" -H 'Prefer: wait=10' | grep -o '"hold":{{"id":"[^"]*' | cut -c15-)
+method=$(curl -s {gateway_url}/v1/payment-methods -H "$json" -d '{{"card_number":"4242424242424242"}}' | grep -o 'pm_[^"]*')
+curl -i $show/holds/$hold/payments -H "$auth" -H "$json" -H 'Idempotency-Key: {key}' -d '{{"payment_method":"'$method'"}}'
+"#
+    )
 }
 
 fn wish(section: &Section) -> Value {

@@ -26,7 +26,8 @@ impl EmptyFolder {
             "dev",
             binary()
                 .current_dir(&self.0)
-                .env("STAMPEDE_LISTEN", "127.0.0.1:0"),
+                .env("STAMPEDE_LISTEN", "127.0.0.1:0")
+                .env("STAMPEDE_SIMULATED_LISTEN", "127.0.0.1:0"),
         )
     }
 
@@ -64,6 +65,19 @@ async fn send_printed_curl(dev: &mut Process) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// Runs the commands that `dev` printed to pay for what was booked; what the last one showed.
+async fn send_printed_payment(dev: &mut Process) -> String {
+    dev.said("  Ctrl-C stops it").await;
+    let text = dev.stdout();
+    let start = text.find("\nshow=").expect("commands that pay");
+    let end = text.find("  Ctrl-C").expect("the end of the greeting");
+    let output = Command::new("sh")
+        .args(["-c", &text[start..end]])
+        .output()
+        .expect("running the commands");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 async fn demo_show(url: &str) -> serde_json::Value {
     let shows = Api::new(url, "").get("/v1/shows").await.expect(200);
     let shows = shows["shows"].as_array().expect("a list of shows").clone();
@@ -78,9 +92,19 @@ async fn dev_comes_up_in_an_empty_folder_and_keeps_its_data() {
     let url = dev.said("listening on ").await;
     let answer = send_printed_curl(&mut dev).await;
     assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    let paid = send_printed_payment(&mut dev).await;
+    assert!(paid.starts_with("HTTP/1.1 201"), "{paid}");
+    assert!(paid.contains("\"state\":\"confirmed\""), "{paid}");
     let show = demo_show(&url).await;
     let key = dev.said("  Operator's API key     ").await;
-    for secret in ["buyer-secret", "operator-key", "postgres.password"] {
+    let secrets = [
+        "buyer-secret",
+        "gateway-callback-secret",
+        "gateway-key",
+        "operator-key",
+        "postgres.password",
+    ];
+    for secret in secrets {
         let mode = fs::metadata(folder.0.join(".stampede").join(secret))
             .unwrap()
             .permissions()
