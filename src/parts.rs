@@ -8,6 +8,7 @@ use std::{
 use stampede_shared::{
     store::{Database, DatabaseSettings},
     telemetry,
+    webhooks::WebhookSettings,
 };
 
 use crate::{shutdown, worker_http::WorkerHttp};
@@ -25,6 +26,9 @@ pub struct ApiSettings {
 
     #[command(flatten)]
     payments: stampede_payments::Settings,
+
+    #[command(flatten)]
+    webhooks: WebhookSettings,
 }
 
 #[derive(Debug, clap::Args)]
@@ -38,6 +42,9 @@ pub struct WorkerSettings {
     #[command(flatten)]
     payments: stampede_payments::Settings,
 
+    #[command(flatten)]
+    webhooks: WebhookSettings,
+
     /// Where the worker answers /livez, /readyz and /metrics [default: nowhere]
     #[arg(long, env = "STAMPEDE_METRICS_LISTEN", value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
@@ -50,8 +57,14 @@ pub async fn run_api(settings: ApiSettings) -> anyhow::Result<()> {
     let connections = settings.api.api_database_connections;
     let database = Database::connect(&settings.database, connections, "stampede api").await?;
     database.check_migrated().await?;
-    let server =
-        stampede_api::Server::bind(settings.api, &settings.payments, database, metrics).await?;
+    let server = stampede_api::Server::bind(
+        settings.api,
+        &settings.payments,
+        settings.webhooks,
+        database,
+        metrics,
+    );
+    let server = server.await?;
     announce(&format!("listening on http://{}", server.address()));
     server.run(shutdown.cancelled_owned()).await
 }
@@ -72,6 +85,7 @@ pub async fn run_worker(settings: WorkerSettings) -> anyhow::Result<()> {
     let result = stampede_worker::run(
         settings.worker,
         &settings.payments,
+        settings.webhooks,
         database,
         shutdown.clone().cancelled_owned(),
     )

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use axum::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use stampede_payments::Till;
-use stampede_shared::store::Database;
+use stampede_shared::{store::Database, webhooks::WebhookSettings};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,6 +27,7 @@ pub type SharedApp = Arc<App>;
 
 pub struct App {
     pub settings: Settings,
+    pub webhooks: WebhookSettings,
     pub database: Database,
     pub buyer_tokens: BuyerTokens,
     pub operator_keys: OperatorKeys,
@@ -54,6 +55,7 @@ impl App {
     pub fn start(
         settings: Settings,
         payments: &stampede_payments::Settings,
+        webhooks: WebhookSettings,
         database: Database,
         prometheus: PrometheusHandle,
         stop: &CancellationToken,
@@ -77,6 +79,7 @@ impl App {
             draining: CancellationToken::new(),
             openapi: OnceLock::new(),
             settings,
+            webhooks,
             database,
         }))
     }

@@ -15,6 +15,8 @@ mod queue;
 mod requests;
 mod seats;
 mod shows;
+mod webhook_deliveries;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -80,6 +82,13 @@ fn table() -> OpenApiRouter<SharedApp> {
         .routes(routes!(api_keys::create_api_key,         // POST   /v1/operator/api-keys
                         api_keys::list_api_keys))         // GET    /v1/operator/api-keys
         .routes(routes!(api_keys::revoke_api_key))        // DELETE /v1/operator/api-keys/{api_key_id}
+        .routes(routes!(webhooks::create_webhook,         // POST   /v1/operator/webhooks
+                        webhooks::list_webhooks))         // GET    /v1/operator/webhooks
+        .routes(routes!(webhooks::delete_webhook))        // DELETE /v1/operator/webhooks/{endpoint_id}
+        .routes(routes!(webhooks::enable_webhook))        // POST   /v1/operator/webhooks/{endpoint_id}/enable
+        .routes(routes!(webhooks::rotate_webhook_secret)) // POST   /v1/operator/webhooks/{endpoint_id}/rotate-secret
+        .routes(routes!(webhook_deliveries::list_webhook_deliveries)) // GET    /v1/operator/webhooks/{endpoint_id}/deliveries
+        .routes(routes!(webhook_deliveries::redeliver_webhook)) // POST   /v1/operator/webhooks/{endpoint_id}/deliveries/{delivery_id}/redeliver
         .routes(routes!(health::get_livez))               // GET    /livez
         .routes(routes!(health::get_readyz))              // GET    /readyz
         .routes(routes!(health::get_metrics))             // GET    /metrics
@@ -124,6 +133,7 @@ async fn refuse_unknown_route() -> impl IntoResponse {
         (name = "requests", description = "A buyer's place in the line, and what became of it."),
         (name = "payments", description = "From a hold to a booking, and back."),
         (name = "operators", description = "Shows, sales and keys. Needs an API key with the role."),
+        (name = "webhooks", description = "What integrators are told. Needs an API key with the role `admin`."),
         (name = "health", description = "For the deployment."),
     )
 )]

@@ -12,7 +12,7 @@ use hyper_util::{
 };
 use metrics::{Gauge, gauge};
 use metrics_exporter_prometheus::PrometheusHandle;
-use stampede_shared::store::Database;
+use stampede_shared::{store::Database, webhooks::WebhookSettings};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -50,6 +50,7 @@ impl Server {
     pub async fn bind(
         settings: Settings,
         payments: &stampede_payments::Settings,
+        webhooks: WebhookSettings,
         database: Database,
         prometheus: PrometheusHandle,
     ) -> anyhow::Result<Server> {
@@ -59,7 +60,7 @@ impl Server {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("reading the bound address")?;
         let stop = CancellationToken::new();
-        let app = App::start(settings, payments, database, prometheus, &stop)?;
+        let app = App::start(settings, payments, webhooks, database, prometheus, &stop)?;
         Ok(Server {
             listener,
             address,

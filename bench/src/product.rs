@@ -9,7 +9,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use stampede_api::{Server, Settings};
 use stampede_flood::calls::Minter;
 use stampede_payments::Settings as PaymentSettings;
-use stampede_shared::{store::Database, telemetry};
+use stampede_shared::{store::Database, telemetry, webhooks::WebhookSettings};
 use tokio::{task::AbortHandle, time::Instant};
 
 /// Signs the tokens of the benchmark's buyers.
@@ -53,7 +53,8 @@ impl Product {
         let payments =
             PaymentSettings::from_arg_matches(&payments.try_get_matches_from(["bench"])?)?;
         let metrics = telemetry::metrics()?;
-        let server = Server::bind(settings, &payments, database, metrics.clone()).await?;
+        let webhooks = WebhookSettings::default();
+        let server = Server::bind(settings, &payments, webhooks, database, metrics.clone()).await?;
         let url = format!("http://{}", server.address());
         let server = tokio::spawn(server.run(std::future::pending())).abort_handle();
         let minter = Arc::new(Minter::new(BUYER_SECRET, Utc::now()));

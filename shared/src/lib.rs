@@ -11,3 +11,4 @@ pub mod retry;
 pub mod settle;
 pub mod store;
 pub mod telemetry;
+pub mod webhooks;

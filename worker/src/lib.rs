@@ -8,6 +8,7 @@ mod plan;
 mod sweep;
 mod told;
 mod turn;
+mod webhooks;
 
 use std::{future::Future, time::Duration};
 
@@ -17,11 +18,11 @@ use apalis::{
     prelude::{Monitor, WorkerBuilder},
 };
 use stampede_payments::Till;
-use stampede_shared::{queue::ShowQueue, store::Database};
+use stampede_shared::{queue::ShowQueue, store::Database, webhooks::WebhookSettings};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
-use crate::{handler::TurnHandler, jobs::Jobs, sweep::Sweep};
+use crate::{handler::TurnHandler, jobs::Jobs, sweep::Sweep, webhooks::Webhooks};
 
 pub use crate::jobs::{migrations as job_migrations, set_up as set_up_jobs};
 pub use crate::turn::{TurnError, TurnResult, TurnTaker};
@@ -59,6 +60,9 @@ pub struct Settings {
         value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub job_interval_ms: u64,
 
+    #[command(flatten)]
+    pub webhooks: webhooks::DeliverySettings,
+
     /// How long to wait at the end for turns and jobs in progress
     #[arg(
         long,
@@ -81,6 +85,7 @@ impl Settings {
 pub async fn run(
     settings: Settings,
     payments: &stampede_payments::Settings,
+    where_to: WebhookSettings,
     database: Database,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> anyhow::Result<()> {
@@ -90,6 +95,7 @@ pub async fn run(
         till: Till::new(database.clone(), payments.connect()?, terms),
         database: database.clone(),
         terms,
+        webhooks: Webhooks::new(&settings.webhooks, where_to)?,
         interval: Duration::from_millis(settings.job_interval_ms),
     };
     let drain = Duration::from_secs(settings.worker_drain_seconds);
@@ -101,6 +107,8 @@ pub async fn run(
     );
     let sweep = tokio::spawn(sweep.run(stop.clone()));
     let lines = tokio::spawn(lines::watch(database.clone(), stop.clone()));
+
+    let webhooks = tokio::spawn(webhooks::watch::watch(database.clone(), stop.clone()));
 
     let jobs_stop = stop.child_token();
     let jobs = tokio::spawn(jobs::run(jobs, drain, jobs_stop.clone()));
@@ -135,6 +143,9 @@ pub async fn run(
     jobs.await.context("the jobs panicked")?;
     sweep.await.context("the sweep panicked")?;
     lines.await.context("the watch of the lines panicked")?;
+    webhooks
+        .await
+        .context("the watch of the webhooks panicked")?;
     result?;
     info!("worker stopped");
     Ok(())

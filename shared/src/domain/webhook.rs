@@ -7,6 +7,9 @@ use std::{
 
 use url::{Host, Url};
 
+/// What a secret begins with; the rest is base64.
+pub const SECRET_PREFIX: &str = "whsec_";
+
 /// The most characters of an endpoint's URL.
 pub const URL_LENGTH_MAX: usize = 2_000;
 

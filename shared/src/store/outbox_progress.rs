@@ -1,28 +1,19 @@
 //! How far the events of a show have become deliveries.
 
-use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-/// What the holder of the lock knows.
-#[derive(Debug, Clone, Copy)]
-pub struct Progress {
-    pub dispatched_through: i64,
-    /// The database's clock.
-    pub now: DateTime<Utc>,
-}
-
-/// Takes the outbox of a show; `None` when another process has it, or there is no such show.
-pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<Option<Progress>> {
+/// Takes the outbox of a show, and returns through which event it has been dispatched; `None` when another
+/// process has it, or there is no such show.
+pub async fn lock(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<Option<i64>> {
     // The lock makes one delivery of each event for each endpoint, and keeps an event from being thrown
     // away meanwhile. First in the lock order of webhooks; `webhook_streams` comes after it. None of them
     // is ever locked together with the locks of a sale.
-    sqlx::query_as!(
-        Progress,
-        r#"select dispatched_through, now() as "now!"
+    sqlx::query_scalar!(
+        "select dispatched_through
         from outbox_progress
         where show_id = $1
-        for update skip locked"#,
+        for update skip locked",
         show_id,
     )
     .fetch_optional(connection)

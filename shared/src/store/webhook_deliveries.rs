@@ -19,20 +19,18 @@ pub async fn insert(
     connection: &mut PgConnection,
     show_id: Uuid,
     new: &NewDeliveries,
-    now: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "insert into webhook_deliveries (
             show_id, delivery_id, endpoint_id, sequence, state, due_at, created_at
         )
-        select $1, delivery_id, endpoint_id, sequence, 'pending', $5, $5
+        select $1, delivery_id, endpoint_id, sequence, 'pending', now(), now()
         from unnest($2::uuid[], $3::uuid[], $4::bigint[])
             as new (delivery_id, endpoint_id, sequence)",
         show_id,
         &new.delivery_ids,
         &new.endpoint_ids,
         &new.sequences,
-        now,
     )
     .execute(connection)
     .await?;
@@ -138,15 +136,13 @@ pub async fn begin_anew(
     connection: &mut PgConnection,
     show_id: Uuid,
     delivery_id: Uuid,
-    now: DateTime<Utc>,
 ) -> sqlx::Result<bool> {
     let done = sqlx::query!(
         "update webhook_deliveries
-        set state = 'pending', attempts = 0, due_at = $3, ended_at = null
+        set state = 'pending', attempts = 0, due_at = now(), ended_at = null
         where show_id = $1 and delivery_id = $2",
         show_id,
         delivery_id,
-        now,
     )
     .execute(connection)
     .await?;

@@ -41,7 +41,7 @@ pub async fn is_wanted(
             select 1
             from webhook_endpoints
             where disabled_at is null and coalesce(only_show_id, $1) = $1
-                and $2 = any(event_types)
+                and event_types && array[$2, '*']
         ) as "wanted!""#,
         show_id,
         event_type,

@@ -22,19 +22,17 @@ pub async fn wake(
     connection: &mut PgConnection,
     show_id: Uuid,
     endpoint_ids: &[Uuid],
-    due_at: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     // The row lock orders this with `finish`: whoever comes second sees what the first has done. The
     // endpoints are in order, so no two transactions wait for each other.
     sqlx::query!(
         "insert into webhook_streams (show_id, endpoint_id, due_at)
-        select $1, endpoint_id, $3
+        select $1, endpoint_id, now()
         from unnest($2::uuid[]) as woken (endpoint_id)
         order by endpoint_id
         on conflict (show_id, endpoint_id) do update set due_at = excluded.due_at",
         show_id,
         endpoint_ids,
-        due_at,
     )
     .execute(connection)
     .await?;
@@ -79,18 +77,19 @@ pub async fn lease_due(
     Ok(leases.collect())
 }
 
-/// Keeps a stream for longer and returns its new lease; `None` when it is another job's by now.
+/// Keeps a stream for longer and returns its new lease, and the database's clock; `None` when it is
+/// another job's by now.
 pub async fn renew(
     connection: &mut PgConnection,
     show_id: Uuid,
     held: &Lease,
     lease: Duration,
-) -> sqlx::Result<Option<Lease>> {
-    let renewed = sqlx::query_scalar!(
+) -> sqlx::Result<Option<(Lease, DateTime<Utc>)>> {
+    let renewed = sqlx::query!(
         r#"update webhook_streams
         set leased_until = now() + make_interval(secs => $4)
         where show_id = $1 and endpoint_id = $2 and leased_until = $3
-        returning leased_until as "leased_until!""#,
+        returning leased_until as "leased_until!", now() as "now!""#,
         show_id,
         held.endpoint_id,
         held.leased_until,
@@ -98,9 +97,12 @@ pub async fn renew(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(renewed.map(|leased_until| Lease {
-        endpoint_id: held.endpoint_id,
-        leased_until,
+    Ok(renewed.map(|renewed| {
+        let lease = Lease {
+            endpoint_id: held.endpoint_id,
+            leased_until: renewed.leased_until,
+        };
+        (lease, renewed.now)
     }))
 }
 

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    ApplyEvent, CancelShow, DailyJob, Jobs, Prune, Reconcile, RecoverPayment, ShowJob, queues,
+    ApplyEvent, CancelShow, DailyJob, DeliverWebhooks, Jobs, Prune, Reconcile, RecoverPayment,
+    ShowJob, queues,
 };
+use crate::webhooks::fan_out;
 use stampede_shared::store::jobs as store;
 
 /// The most shows that one round looks at; the next round sees the rest.
@@ -28,6 +30,8 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
         push_due::<RecoverPayment>(&jobs).await;
         push_due::<ApplyEvent>(&jobs).await;
         push_due::<CancelShow>(&jobs).await;
+        fan_out::round(&jobs.database).await;
+        push_due::<DeliverWebhooks>(&jobs).await;
         let today = Utc::now().date_naive();
         if done_for != Some(today) && push_daily(&jobs, today).await {
             done_for = Some(today);

@@ -7,6 +7,7 @@
 
 mod apply_event;
 mod cancel_show;
+mod deliver_webhooks;
 mod dispatcher;
 mod prune;
 mod queues;
@@ -28,10 +29,13 @@ use uuid::Uuid;
 
 use apply_event::ApplyEvent;
 use cancel_show::CancelShow;
+use deliver_webhooks::DeliverWebhooks;
 use prune::Prune;
 use queues::{Queues, register};
 use reconcile::Reconcile;
 use recover_payment::RecoverPayment;
+
+use crate::webhooks::Webhooks;
 
 /// Connections of the worker's pool that the dispatcher and the jobs share.
 pub const CONNECTIONS: u32 = 4;
@@ -76,6 +80,7 @@ pub struct Jobs {
     pub database: Database,
     pub till: Till,
     pub terms: Terms,
+    pub webhooks: Webhooks,
     /// Between two looks for what is due, here and in each queue.
     pub interval: Duration,
 }
@@ -118,6 +123,7 @@ fn all_queues(monitor: Monitor, queues: &Queues) -> Monitor {
     let monitor = register::<RecoverPayment>(monitor, queues);
     let monitor = register::<ApplyEvent>(monitor, queues);
     let monitor = register::<CancelShow>(monitor, queues);
+    let monitor = register::<DeliverWebhooks>(monitor, queues);
     let monitor = register::<Reconcile>(monitor, queues);
     register::<Prune>(monitor, queues)
 }

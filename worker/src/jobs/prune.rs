@@ -6,6 +6,7 @@ use stampede_shared::store::{across_shows, gateway_events, jobs as store};
 use tracing::info;
 
 use super::{DailyJob, Job, Jobs};
+use crate::webhooks;
 
 /// The most rows of one statement.
 const ROWS_MAX: i64 = 5_000;
@@ -38,7 +39,9 @@ impl Job for Prune {
         let now = Utc::now();
         let ended = prune_jobs(&jobs, now - JOBS_KEPT).await?;
         let events = prune_gateway_events(&jobs, now - GATEWAY_EVENTS_KEPT).await?;
-        info!(day = %self.day, jobs = ended, gateway_events = events, "pruned");
+        let kept = TimeDelta::days(jobs.webhooks.retention_days.into());
+        let told = webhooks::prune::prune(&jobs.database, now - kept).await?;
+        info!(day = %self.day, jobs = ended, gateway_events = events, outbox = told, "pruned");
         Ok(())
     }
 }

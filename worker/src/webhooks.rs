@@ -1,0 +1,135 @@
+//! Webhooks out: events become deliveries, and deliveries become calls.
+//!
+//! The events of a show are numbered in the outbox. `fan_out` makes one delivery of each for each endpoint
+//! that wants it, in one transaction; the job in `jobs/deliver_webhooks` makes the calls. So an event is
+//! delivered at least once and never without its cause, whoever dies. What a receiver sees twice has the
+//! same `webhook-id`.
+
+mod call;
+pub mod fan_out;
+mod message;
+pub mod prune;
+mod resolve;
+pub mod watch;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use stampede_shared::webhooks::WebhookSettings;
+use uuid::Uuid;
+
+pub use call::{Answer, Caller};
+
+/// How many shows' deliveries to one endpoint this process works on at once. An endpoint that hangs takes
+/// no more of the places than this.
+const STREAMS_PER_ENDPOINT: usize = 2;
+
+/// How deliveries are made and kept.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Webhooks")]
+#[group(id = "webhook_deliveries")]
+pub struct DeliverySettings {
+    /// How long one call of a webhook may take
+    #[arg(long, env = "STAMPEDE_WEBHOOK_TIMEOUT_MS", default_value_t = 10_000, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(100..=60_000))]
+    pub webhook_timeout_ms: u64,
+
+    /// The pause after the first failure of a delivery; the later ones grow with it, to 12 hours by default
+    #[arg(long, env = "STAMPEDE_WEBHOOK_RETRY_MS", default_value_t = 5_000, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(10..=60_000))]
+    pub webhook_retry_ms: u64,
+
+    /// How long events are kept that have been delivered, so that they can be delivered again
+    #[arg(long, env = "STAMPEDE_WEBHOOK_RETENTION_DAYS", default_value_t = 30, value_name = "DAYS",
+        value_parser = clap::value_parser!(u16).range(1..=3_650))]
+    pub webhook_retention_days: u16,
+}
+
+/// What makes the deliveries of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Webhooks {
+    pub caller: Caller,
+    pub timeout: Duration,
+    pub retry: Duration,
+    pub retention_days: u16,
+    /// How many streams of each endpoint are being worked on.
+    busy: Arc<Mutex<HashMap<Uuid, usize>>>,
+}
+
+impl Webhooks {
+    pub fn new(settings: &DeliverySettings, where_to: WebhookSettings) -> anyhow::Result<Webhooks> {
+        let timeout = Duration::from_millis(settings.webhook_timeout_ms);
+        Ok(Webhooks {
+            caller: Caller::new(timeout, where_to.webhook_allow_private)?,
+            timeout,
+            retry: Duration::from_millis(settings.webhook_retry_ms),
+            retention_days: settings.webhook_retention_days,
+            busy: Arc::default(),
+        })
+    }
+
+    /// A place to work for an endpoint, until it is dropped; `None` when all of them are taken.
+    pub fn enter(&self, endpoint_id: Uuid) -> Option<Place> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = busy.entry(endpoint_id).or_default();
+        if *taken >= STREAMS_PER_ENDPOINT {
+            return None;
+        }
+        *taken += 1;
+        Some(Place {
+            busy: Arc::clone(&self.busy),
+            endpoint_id,
+        })
+    }
+}
+
+/// One of the places of an endpoint.
+#[derive(Debug)]
+pub struct Place {
+    busy: Arc<Mutex<HashMap<Uuid, usize>>>,
+    endpoint_id: Uuid,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(taken) = busy.get_mut(&self.endpoint_id) {
+            *taken -= 1;
+            if *taken == 0 {
+                busy.remove(&self.endpoint_id);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        settings: DeliverySettings,
+    }
+
+    #[test]
+    fn an_endpoint_has_few_places_and_others_have_their_own() {
+        let settings = Command::try_parse_from(["stampede"]).unwrap().settings;
+        let webhooks = Webhooks::new(&settings, WebhookSettings::default()).unwrap();
+        let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
+        let first = webhooks.enter(one);
+        let second = webhooks.enter(one);
+        assert!(first.is_some() && second.is_some());
+        assert!(webhooks.enter(one).is_none());
+        assert!(webhooks.enter(other).is_some());
+        drop(first);
+        assert!(webhooks.enter(one).is_some());
+        drop(second);
+        assert!(webhooks.busy.lock().unwrap().is_empty());
+    }
+}
