@@ -345,24 +345,32 @@ pub async fn totals_wrong(db: &PgPool, show_id: Uuid) -> Breaches {
     .await
 }
 
-/// Confirmed holds without their one booking, and bookings without a confirmed hold.
+/// Confirmed holds without their one living booking, bookings without a hold that says so, and living
+/// bookings of holds that are not confirmed. Only a cancelled hold may have a cancelled booking.
 pub async fn bookings_unlike_holds(db: &PgPool, show_id: Uuid) -> Breaches {
     sqlx::query_scalar!(
-        r#"with confirmed as (
-            select hold_id, buyer_id from holds where show_id = $1 and state = 'confirmed'
+        r#"with kept as (
+            select hold_id, buyer_id, state from holds where show_id = $1
         ), booked as (
-            select hold_id, min(buyer_id) as buyer_id, count(*) as bookings
+            select hold_id, min(buyer_id) as buyer_id, count(*) as bookings,
+                count(*) filter (where state in ('pending', 'confirmed')) as live,
+                count(*) filter (where state = 'cancelled') as cancelled
             from bookings
             where show_id = $1
             group by hold_id
         )
-        select format('hold %s is %s and has %s bookings, of buyer %s',
-                coalesce(confirmed.hold_id, booked.hold_id),
-                case when confirmed.hold_id is null then 'not confirmed' else 'confirmed' end,
-                coalesce(booked.bookings, 0), coalesce(booked.buyer_id, 'nobody')) as "breach!"
-        from confirmed
-        full join booked on booked.hold_id = confirmed.hold_id
-        where confirmed.buyer_id is distinct from booked.buyer_id or booked.bookings > 1
+        select format('hold %s of buyer %s is %s and has %s bookings, of buyer %s, of which %s live',
+                coalesce(kept.hold_id, booked.hold_id), coalesce(kept.buyer_id, 'nobody'),
+                coalesce(kept.state, 'absent'), coalesce(booked.bookings, 0),
+                coalesce(booked.buyer_id, 'nobody'), coalesce(booked.live, 0)) as "breach!"
+        from kept
+        full join booked on booked.hold_id = kept.hold_id
+        where kept.hold_id is null
+            or (kept.state = 'confirmed') <> (coalesce(booked.live, 0) = 1)
+            or booked.bookings > 1
+            or booked.bookings <> booked.live + booked.cancelled
+            or (booked.cancelled > 0 and kept.state <> 'cancelled')
+            or booked.buyer_id <> kept.buyer_id
         order by 1
         limit $2"#,
         show_id,
@@ -405,6 +413,10 @@ pub struct Account {
     pub decided_at: Option<DateTime<Utc>>,
     pub hold_id: Option<Uuid>,
     pub hold_state: Option<String>,
+    /// How long ago its time was over; below 0 while it is not.
+    pub overdue_s: Option<f64>,
+    /// It was booked after its time was over: its places are equal ones to those that it had.
+    pub replaced: bool,
     pub quantity: Option<i32>,
     pub total: Option<i64>,
     pub fees: Option<i64>,
@@ -413,6 +425,9 @@ pub struct Account {
     /// The labels of the hold's seats, in the order of the seat map.
     pub seats: Vec<String>,
     pub booking_id: Option<Uuid>,
+    pub booking_state: Option<String>,
+    /// Why the booking was cancelled.
+    pub cancel_reason: Option<String>,
 }
 
 /// The next requests after a position, in order.
@@ -429,7 +444,10 @@ pub async fn accounts(
         r#"select booking_requests.position, booking_requests.request_id,
             booking_requests.buyer_id, booking_requests.accepted_at, outcomes.state as "state?",
             outcomes.reason, outcomes.decided_at as "decided_at?", outcomes.hold_id,
-            holds.state as "hold_state?", holds.quantity as "quantity?", holds.total as "total?",
+            holds.state as "hold_state?",
+            extract(epoch from now() - holds.kept_until)::double precision as overdue_s,
+            coalesce(bookings.booked_at > holds.kept_until, false) as "replaced!",
+            holds.quantity as "quantity?", holds.total as "total?",
             holds.fees as "fees?", sections.name as "section?",
             array(
                 select (
@@ -441,7 +459,8 @@ pub async fn accounts(
                 where hold_seats.show_id = $1 and hold_seats.hold_id = holds.hold_id
                 order by hold_seats.seat_no
             ) as "seats!",
-            bookings.booking_id as "booking_id?"
+            bookings.booking_id as "booking_id?", bookings.state as "booking_state?",
+            bookings.cancel_reason
         from booking_requests
         left join outcomes on outcomes.show_id = booking_requests.show_id
             and outcomes.position = booking_requests.position

@@ -12,6 +12,7 @@ pub mod booking_requests;
 pub mod bookings;
 pub mod buyer_totals;
 pub mod check;
+pub mod check_payments;
 pub mod database;
 pub mod error;
 pub mod gateway_events;
