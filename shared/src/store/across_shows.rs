@@ -65,6 +65,23 @@ pub async fn shows_with_payments_to_recover(pool: &PgPool, limit: i64) -> sqlx::
     .await
 }
 
+/// How many payments were looked up and have not come to rest since: (state, number), at most `limit`
+/// states.
+pub async fn stuck_payments(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<(String, i64)>> {
+    // The partial index payments_to_recover has only what is in flight.
+    let rows = sqlx::query!(
+        r#"select state, count(*) as "count!"
+        from payments
+        where recover_at is not null and recoveries > 0
+        group by state
+        limit $1"#,
+        limit,
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.state, row.count)).collect())
+}
+
 /// Shows with events of gateways that were not applied within a few seconds of their arrival.
 pub async fn shows_with_events_to_apply(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     // One probe of the partial index gateway_events_to_apply for each show.

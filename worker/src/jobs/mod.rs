@@ -13,6 +13,7 @@ mod prune;
 mod queues;
 mod reconcile;
 mod recover_payment;
+mod stuck;
 
 use std::time::Duration;
 
@@ -131,6 +132,8 @@ fn all_queues(monitor: Monitor, queues: &Queues) -> Monitor {
 /// Pushes what is due and does it, until `stop`; then waits for the jobs in progress, at most `drain`.
 pub async fn run(jobs: Jobs, drain: Duration, stop: CancellationToken) {
     let dispatcher = tokio::spawn(dispatcher::run(jobs.clone(), stop.clone()));
+    let stuck = tokio::spawn(stuck::watch(jobs.database.clone(), stop.clone()));
     queues::run(jobs, drain, stop).await;
     dispatcher.await.ok();
+    stuck.await.ok();
 }
