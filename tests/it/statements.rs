@@ -155,7 +155,9 @@ fn a_read_of_many_rows_is_bounded() {
         "position <= $",
     ];
     for Statement { file, text } in statements() {
-        let one = text.contains("where show_id = $1 and ") || text.contains("where i.show_id = $1");
+        let one = text.contains("where show_id = $1 and ")
+            || text.contains("where i.show_id = $1")
+            || text.contains("where p.show_id = $1 and p.payment_id = $2");
         let checks = [
             "check.rs",
             "database.rs",

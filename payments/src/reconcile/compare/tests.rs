@@ -1,3 +1,5 @@
+//! Every state against every charge, and every way in which they can differ.
+
 use chrono::DateTime;
 use uuid::Uuid;
 
