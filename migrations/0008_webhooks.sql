@@ -87,4 +87,4 @@ create table webhook_streams (
     primary key (show_id, endpoint_id)
 );
 
-create index webhook_streams_due on webhook_streams (due_at) where due_at is not null;
+create index webhook_streams_of_endpoints on webhook_streams (endpoint_id, due_at);

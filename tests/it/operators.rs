@@ -66,6 +66,8 @@ fn each_role_may_do_what_it_is_for() {
             for (method, path) in [
                 (Method::GET, "/api-keys".to_owned()),
                 (Method::POST, "/api-keys".to_owned()),
+                (Method::GET, "/webhooks".to_owned()),
+                (Method::POST, "/webhooks".to_owned()),
                 (Method::DELETE, format!("/api-keys/{}", uuid::Uuid::nil())),
             ] {
                 assert_eq!(

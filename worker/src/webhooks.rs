@@ -12,20 +12,11 @@ pub mod prune;
 mod resolve;
 pub mod watch;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 
 use stampede_shared::webhooks::WebhookSettings;
-use uuid::Uuid;
 
 pub use call::{Answer, Caller};
-
-/// How many shows' deliveries to one endpoint this process works on at once. An endpoint that hangs takes
-/// no more of the places than this.
-const STREAMS_PER_ENDPOINT: usize = 2;
 
 /// How deliveries are made and kept.
 #[derive(Debug, Clone, clap::Args)]
@@ -55,8 +46,6 @@ pub struct Webhooks {
     pub timeout: Duration,
     pub retry: Duration,
     pub retention_days: u16,
-    /// How many streams of each endpoint are being worked on.
-    busy: Arc<Mutex<HashMap<Uuid, usize>>>,
 }
 
 impl Webhooks {
@@ -67,69 +56,6 @@ impl Webhooks {
             timeout,
             retry: Duration::from_millis(settings.webhook_retry_ms),
             retention_days: settings.webhook_retention_days,
-            busy: Arc::default(),
         })
-    }
-
-    /// A place to work for an endpoint, until it is dropped; `None` when all of them are taken.
-    pub fn enter(&self, endpoint_id: Uuid) -> Option<Place> {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let taken = busy.entry(endpoint_id).or_default();
-        if *taken >= STREAMS_PER_ENDPOINT {
-            return None;
-        }
-        *taken += 1;
-        Some(Place {
-            busy: Arc::clone(&self.busy),
-            endpoint_id,
-        })
-    }
-}
-
-/// One of the places of an endpoint.
-#[derive(Debug)]
-pub struct Place {
-    busy: Arc<Mutex<HashMap<Uuid, usize>>>,
-    endpoint_id: Uuid,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(taken) = busy.get_mut(&self.endpoint_id) {
-            *taken -= 1;
-            if *taken == 0 {
-                busy.remove(&self.endpoint_id);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Parser)]
-    struct Command {
-        #[command(flatten)]
-        settings: DeliverySettings,
-    }
-
-    #[test]
-    fn an_endpoint_has_few_places_and_others_have_their_own() {
-        let settings = Command::try_parse_from(["stampede"]).unwrap().settings;
-        let webhooks = Webhooks::new(&settings, WebhookSettings::default()).unwrap();
-        let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
-        let first = webhooks.enter(one);
-        let second = webhooks.enter(one);
-        assert!(first.is_some() && second.is_some());
-        assert!(webhooks.enter(one).is_none());
-        assert!(webhooks.enter(other).is_some());
-        drop(first);
-        assert!(webhooks.enter(one).is_some());
-        drop(second);
-        assert!(webhooks.busy.lock().unwrap().is_empty());
     }
 }

@@ -213,23 +213,63 @@ pub async fn shows_with_new_events(pool: &PgPool, limit: i64) -> sqlx::Result<Ve
     .await
 }
 
-/// Shows with webhooks that are due and no job has, first what has been due for longest.
-pub async fn shows_with_due_webhooks(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Uuid>> {
-    sqlx::query_scalar!(
-        "select s.show_id
-        from webhook_streams s
-        where s.due_at <= now() and coalesce(s.leased_until, now()) <= now()
-            and exists (
-                select 1
-                from webhook_endpoints e
-                where e.endpoint_id = s.endpoint_id and e.disabled_at is null
-            )
-        group by s.show_id
-        order by min(s.due_at)
-        limit $1",
+/// A show's deliveries to an endpoint.
+#[derive(Debug, Clone, Copy)]
+pub struct Stream {
+    pub show_id: Uuid,
+    pub endpoint_id: Uuid,
+}
+
+/// Streams that are due and no job has: of each endpoint first what has been due for longest, and only so
+/// many that jobs have at most `each` of them, or one while it is failing.
+pub async fn webhook_streams_due(
+    pool: &PgPool,
+    each: i64,
+    limit: i64,
+) -> sqlx::Result<Vec<Stream>> {
+    sqlx::query_as!(
+        Stream,
+        "select s.show_id, s.endpoint_id
+        from webhook_endpoints e
+        cross join lateral (
+            select count(*) as leased
+            from webhook_streams
+            where endpoint_id = e.endpoint_id and leased_until > now()
+        ) jobs
+        cross join lateral (
+            select show_id, endpoint_id, row_number() over (order by due_at) as place
+            from webhook_streams
+            where endpoint_id = e.endpoint_id and due_at <= now()
+                and coalesce(leased_until, now()) <= now()
+            order by due_at
+            limit $1
+        ) s
+        where e.disabled_at is null
+            and jobs.leased + s.place <= case when e.failing_since is null then $1 else 1 end
+        order by s.place
+        limit $2",
+        each,
         limit,
     )
     .fetch_all(pool)
+    .await
+}
+
+/// A show with something due to an endpoint that no job has.
+pub async fn show_with_due_webhooks(
+    pool: &PgPool,
+    endpoint_id: Uuid,
+) -> sqlx::Result<Option<Uuid>> {
+    sqlx::query_scalar!(
+        "select show_id
+        from webhook_streams
+        where endpoint_id = $1 and due_at <= now() and coalesce(leased_until, now()) <= now()
+        order by due_at
+        limit $2",
+        endpoint_id,
+        1,
+    )
+    .fetch_optional(pool)
     .await
 }
 

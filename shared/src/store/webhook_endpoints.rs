@@ -36,18 +36,19 @@ pub async fn is_wanted(
     show_id: Uuid,
     event_type: &str,
 ) -> sqlx::Result<bool> {
-    sqlx::query_scalar!(
-        r#"select exists (
-            select 1
-            from webhook_endpoints
-            where disabled_at is null and coalesce(only_show_id, $1) = $1
-                and event_types && array[$2, '*']
-        ) as "wanted!""#,
+    let found = sqlx::query_scalar!(
+        "select endpoint_id
+        from webhook_endpoints
+        where disabled_at is null and coalesce(only_show_id, $1) = $1
+            and event_types && array[$2, '*']
+        limit $3",
         show_id,
         event_type,
+        1,
     )
-    .fetch_one(connection)
-    .await
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
 }
 
 /// Registers an endpoint unless there are `endpoints_max` already; `None` if there are. Two that come at

@@ -39,34 +39,27 @@ pub async fn wake(
     Ok(())
 }
 
-/// Leases those of a show's streams that are due, at most `limit`, but none of an endpoint that is
-/// disabled or gone.
+/// Leases those of a show's streams to these endpoints that are due and no job has.
 pub async fn lease_due(
     connection: &mut PgConnection,
     show_id: Uuid,
+    endpoint_ids: &[Uuid],
     lease: Duration,
-    limit: i64,
 ) -> sqlx::Result<Vec<Lease>> {
     let rows = sqlx::query!(
         r#"update webhook_streams
-        set leased_until = now() + make_interval(secs => $2)
+        set leased_until = now() + make_interval(secs => $3)
         where show_id = $1 and endpoint_id in (
-            select s.endpoint_id
-            from webhook_streams s
-            where s.show_id = $1 and s.due_at <= now() and coalesce(s.leased_until, now()) <= now()
-                and exists (
-                    select 1
-                    from webhook_endpoints e
-                    where e.endpoint_id = s.endpoint_id and e.disabled_at is null
-                )
-            order by s.due_at
-            limit $3
-            for update of s skip locked
+            select endpoint_id
+            from webhook_streams
+            where show_id = $1 and endpoint_id = any($2) and due_at <= now()
+                and coalesce(leased_until, now()) <= now()
+            for update skip locked
         )
         returning endpoint_id, leased_until as "leased_until!""#,
         show_id,
+        endpoint_ids,
         lease.as_secs_f64(),
-        limit,
     )
     .fetch_all(connection)
     .await?;
@@ -104,27 +97,6 @@ pub async fn renew(
         };
         (lease, renewed.now)
     }))
-}
-
-/// Gives a stream back that is to be worked on again after a pause.
-pub async fn postpone(
-    connection: &mut PgConnection,
-    show_id: Uuid,
-    held: &Lease,
-    pause: Duration,
-) -> sqlx::Result<()> {
-    sqlx::query!(
-        "update webhook_streams
-        set leased_until = null, due_at = now() + make_interval(secs => $4)
-        where show_id = $1 and endpoint_id = $2 and leased_until = $3",
-        show_id,
-        held.endpoint_id,
-        held.leased_until,
-        pause.as_secs_f64(),
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
 }
 
 /// Gives a stream back; it is due again when its first delivery is.

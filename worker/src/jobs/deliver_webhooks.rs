@@ -1,12 +1,12 @@
-//! Delivering: the job that calls an endpoint with what is due of a show, until nothing is left or its
-//! time is up.
+//! Delivering: the job that calls an endpoint with what is due of a show, and then of other shows, until
+//! nothing is left, a call fails, or its time is up.
 //!
 //! One job at a time has the deliveries of a show to an endpoint, so they mostly arrive in order, and what
 //! became of several calls is written in one transaction. A job that dies is done again when its lease is
 //! over; what it had delivered without writing it down is delivered twice, with the same `webhook-id`.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     time::{Duration, Instant},
 };
 
@@ -27,7 +27,7 @@ use stampede_shared::{
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::{Job, Jobs, ShowJob};
+use super::{Job, Jobs, queues};
 use crate::webhooks::Answer;
 
 /// The most calls of one job at the same time.
@@ -42,8 +42,12 @@ const BUDGET: Duration = Duration::from_secs(10);
 /// A lease is so many times as long as a call may take.
 const LEASE_IN_TIMEOUTS: u32 = 3;
 
-/// The pause of a stream whose endpoint has its places taken.
-const BUSY_PAUSE: Duration = Duration::from_secs(1);
+/// How many jobs an endpoint has at once, in all processes; one while it is failing. One that hangs keeps
+/// no more places than this from the others.
+const JOBS_EACH: i64 = 2;
+
+/// The most streams that one round of the dispatcher leases.
+const STREAMS_PER_ROUND: i64 = 200;
 
 /// An endpoint that has failed for so long without a success is disabled.
 const FAILING_MAX: Duration = Duration::from_hours(72);
@@ -55,26 +59,36 @@ pub struct DeliverWebhooks {
     leased_until: DateTime<Utc>,
 }
 
-impl ShowJob for DeliverWebhooks {
-    async fn shows(jobs: &Jobs, limit: i64) -> sqlx::Result<Vec<Uuid>> {
-        across_shows::shows_with_due_webhooks(&jobs.database.pool, limit).await
-    }
-
-    async fn take_due(
-        connection: &mut PgConnection,
-        show_id: Uuid,
-        jobs: &Jobs,
-        limit: i64,
-    ) -> sqlx::Result<Vec<DeliverWebhooks>> {
-        let lease = lease_of(jobs);
-        let leases = webhook_streams::lease_due(connection, show_id, lease, limit).await?;
-        let due = leases.into_iter().map(|lease| DeliverWebhooks {
+impl DeliverWebhooks {
+    fn new(show_id: Uuid, lease: Lease) -> DeliverWebhooks {
+        DeliverWebhooks {
             show_id,
             endpoint_id: lease.endpoint_id,
             leased_until: lease.leased_until,
-        });
-        Ok(due.collect())
+        }
     }
+}
+
+/// Pushes jobs for what is due. No endpoint gets more of them than its share, however many shows have
+/// something for it.
+pub async fn push_due(jobs: &Jobs) -> anyhow::Result<()> {
+    let pool = &jobs.database.pool;
+    let mut of_shows: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+    for stream in across_shows::webhook_streams_due(pool, JOBS_EACH, STREAMS_PER_ROUND).await? {
+        let endpoint_ids = of_shows.entry(stream.show_id).or_default();
+        endpoint_ids.push(stream.endpoint_id);
+    }
+    for (show_id, endpoint_ids) in of_shows {
+        let mut tx = jobs.database.begin().await?;
+        let lease = lease_of(jobs);
+        let leases = webhook_streams::lease_due(&mut tx, show_id, &endpoint_ids, lease).await?;
+        let due = leases
+            .into_iter()
+            .map(|lease| DeliverWebhooks::new(show_id, lease));
+        queues::push(&mut tx, &due.collect::<Vec<_>>()).await?;
+        tx.commit().await?;
+    }
+    Ok(())
 }
 
 impl Job for DeliverWebhooks {
@@ -83,26 +97,52 @@ impl Job for DeliverWebhooks {
     const AT_ONCE: usize = 16;
 
     async fn run(self, jobs: Jobs) -> anyhow::Result<()> {
-        let mut stream = Stream {
-            show_id: self.show_id,
-            lease: Lease {
-                endpoint_id: self.endpoint_id,
-                leased_until: self.leased_until,
-            },
-            jobs,
-        };
-        let Some(_place) = stream.jobs.webhooks.enter(self.endpoint_id) else {
-            return stream.postpone().await.context("postponing deliveries");
-        };
-        if stream.deliver().await? {
-            stream.finish().await.context("giving deliveries back")?;
+        let started = Instant::now();
+        let endpoint_id = self.endpoint_id;
+        let mut next = Some(self);
+        while let Some(job) = next.take() {
+            let mut stream = Stream::of(job, &jobs);
+            let end = stream.deliver(started).await?;
+            if end != End::Taken {
+                stream.finish().await.context("giving deliveries back")?;
+            }
+            if end == End::Done && started.elapsed() < BUDGET {
+                next = another(&jobs, endpoint_id)
+                    .await
+                    .context("leasing deliveries")?;
+            }
         }
         Ok(())
     }
 }
 
+/// What another show has for the endpoint that the job is at already.
+async fn another(jobs: &Jobs, endpoint_id: Uuid) -> sqlx::Result<Option<DeliverWebhooks>> {
+    let pool = &jobs.database.pool;
+    let Some(show_id) = across_shows::show_with_due_webhooks(pool, endpoint_id).await? else {
+        return Ok(None);
+    };
+    let mut tx = jobs.database.begin().await?;
+    let lease = lease_of(jobs);
+    let leases = webhook_streams::lease_due(&mut tx, show_id, &[endpoint_id], lease).await?;
+    tx.commit().await?;
+    let first = leases.into_iter().next();
+    Ok(first.map(|lease| DeliverWebhooks::new(show_id, lease)))
+}
+
 fn lease_of(jobs: &Jobs) -> Duration {
     jobs.webhooks.timeout * LEASE_IN_TIMEOUTS
+}
+
+/// How the work on a stream ended.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// Nothing is due any more.
+    Done,
+    /// The endpoint did not take everything, or the time is up.
+    Stopped,
+    /// Another job has the stream.
+    Taken,
 }
 
 /// The deliveries of a show to an endpoint, while this job has them.
@@ -113,36 +153,46 @@ struct Stream {
 }
 
 impl Stream {
-    /// Delivers what is due. Returns whether the stream is still this job's.
-    async fn deliver(&mut self) -> anyhow::Result<bool> {
-        let started = Instant::now();
+    fn of(job: DeliverWebhooks, jobs: &Jobs) -> Stream {
+        Stream {
+            show_id: job.show_id,
+            lease: Lease {
+                endpoint_id: job.endpoint_id,
+                leased_until: job.leased_until,
+            },
+            jobs: jobs.clone(),
+        }
+    }
+
+    /// Delivers what is due.
+    async fn deliver(&mut self, started: Instant) -> anyhow::Result<End> {
         let endpoint_id = self.lease.endpoint_id;
         while started.elapsed() < BUDGET {
             let pool = &self.jobs.database.pool;
             let target = webhook_endpoints::find_target(pool, endpoint_id).await;
             let Some(target) = target.context("reading an endpoint")? else {
-                return Ok(true);
+                return Ok(End::Stopped);
             };
             let Some(due) = self.next().await.context("reading deliveries")? else {
-                return Ok(false);
+                return Ok(End::Taken);
             };
             if due.is_empty() {
-                return Ok(true);
+                return Ok(End::Done);
             }
             for some in in_order(&due) {
                 let answers = self.call(&target, some).await;
                 if !self.record(some, &answers).await? {
-                    return Ok(false);
+                    return Ok(End::Taken);
                 }
-                let all_well = answers.iter().all(Answer::is_delivered);
                 self.judge(&answers).await.context("judging an endpoint")?;
+                let all_well = answers.iter().all(Answer::is_delivered);
                 if !all_well || started.elapsed() >= BUDGET {
-                    // What failed is due later; whether the rest is tried is up to the next job.
-                    return Ok(true);
+                    // What failed is due later, and whether the rest is tried is up to the next job.
+                    return Ok(End::Stopped);
                 }
             }
         }
-        Ok(true)
+        Ok(End::Stopped)
     }
 
     /// What is due; `None` when another job has the stream.
@@ -260,12 +310,6 @@ impl Stream {
     async fn finish(&self) -> sqlx::Result<()> {
         let mut tx = self.jobs.database.begin().await?;
         webhook_streams::finish(&mut tx, self.show_id, &self.lease).await?;
-        tx.commit().await
-    }
-
-    async fn postpone(&self) -> sqlx::Result<()> {
-        let mut tx = self.jobs.database.begin().await?;
-        webhook_streams::postpone(&mut tx, self.show_id, &self.lease, BUSY_PAUSE).await?;
         tx.commit().await
     }
 }

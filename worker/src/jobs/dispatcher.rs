@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    ApplyEvent, CancelShow, DailyJob, DeliverWebhooks, Jobs, Prune, Reconcile, RecoverPayment,
-    ShowJob, queues,
+    ApplyEvent, CancelShow, DailyJob, Jobs, Prune, Reconcile, RecoverPayment, ShowJob,
+    deliver_webhooks, queues,
 };
 use crate::webhooks::fan_out;
 use stampede_shared::store::jobs as store;
@@ -31,7 +31,7 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
         push_due::<ApplyEvent>(&jobs).await;
         push_due::<CancelShow>(&jobs).await;
         fan_out::round(&jobs.database).await;
-        push_due::<DeliverWebhooks>(&jobs).await;
+        push_webhooks(&jobs).await;
         let today = Utc::now().date_naive();
         if done_for != Some(today) && push_daily(&jobs, today).await {
             done_for = Some(today);
@@ -60,6 +60,14 @@ async fn push_job_of<J: DailyJob>(jobs: &Jobs, day: NaiveDate) -> bool {
             );
             false
         }
+    }
+}
+
+/// Pushes the jobs that deliver webhooks.
+async fn push_webhooks(jobs: &Jobs) {
+    if let Err(error) = deliver_webhooks::push_due(jobs).await {
+        let error = format!("{error:#}");
+        warn!(error, "cannot push what is to be delivered; trying again");
     }
 }
 
