@@ -6,12 +6,14 @@ use clap::Args;
 
 use crate::{
     arrivals::Shape,
+    pay::PayArgs,
     wants::{Ask, Mix},
 };
 
 /// Sends a flood of buyers at one show and checks that nothing was lost, doubled or oversold.
 ///
-/// Without --target it starts its own server: a database, `stampede api` and `stampede worker`.
+/// Without --target it starts its own server: a database, `stampede gateway`, `stampede api` and
+/// `stampede worker`.
 #[derive(Debug, Clone, Args)]
 pub struct FloodArgs {
     /// A short flood that finishes within a minute, with everything that it starts. What is set
@@ -27,6 +29,9 @@ pub struct FloodArgs {
 
     #[command(flatten, next_help_heading = "Buyers")]
     pub habits: HabitArgs,
+
+    #[command(flatten, next_help_heading = "Payments")]
+    pub pay: PayArgs,
 
     #[command(flatten, next_help_heading = "Hall")]
     pub hall: HallArgs,
@@ -77,8 +82,8 @@ pub struct ServerArgs {
     )]
     pub workers: usize,
 
-    /// Kill a part of the started server this often, and start it again: the API, each worker, and
-    /// the embedded Postgres, in turn
+    /// Kill a part of the started server this often, and start it again: the gateway, the API, each
+    /// worker, and the embedded Postgres, in turn
     #[arg(long, env = "STAMPEDE_FLOOD_KILL_EVERY", value_name = "SECONDS", value_parser = positive)]
     #[arg(conflicts_with = "target")]
     pub kill_every: Option<f64>,
@@ -204,7 +209,7 @@ pub struct HabitArgs {
     #[arg(value_parser = share)]
     pub leave: f64,
 
-    /// Share of holds that are confirmed
+    /// Share of holds that are paid for and so confirmed
     #[arg(
         long,
         env = "STAMPEDE_FLOOD_CONFIRM",
@@ -263,14 +268,10 @@ pub struct HallArgs {
     )]
     pub buyer_limit: u32,
 
-    /// How long a hold lives
-    #[arg(
-        long,
-        env = "STAMPEDE_FLOOD_HOLD_SECONDS",
-        value_name = "N",
-        default_value_t = 600
-    )]
-    pub hold_seconds: u32,
+    /// How long a hold lives [default: 600; with --quick: 20, so that what is abandoned is seen to be
+    /// free again]
+    #[arg(long, env = "STAMPEDE_FLOOD_HOLD_SECONDS", value_name = "N")]
+    pub hold_seconds: Option<u32>,
 
     /// The most requests that may wait [default: all of the flood]
     #[arg(long, env = "STAMPEDE_FLOOD_QUEUE_LIMIT", value_name = "N")]
@@ -279,7 +280,8 @@ pub struct HallArgs {
 
 #[derive(Debug, Clone, Args)]
 pub struct ClientArgs {
-    /// Connections for submissions; half as many more serve confirmations and plain polls
+    /// Connections for submissions, and as many for payments; three quarters as many more serve
+    /// cancellations, plain polls, and the gateway
     #[arg(
         long,
         env = "STAMPEDE_FLOOD_CONNECTIONS",
@@ -329,7 +331,8 @@ fn not_negative(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "must not be below 0".to_owned())
 }
 
-fn share(text: &str) -> Result<f64, String> {
+/// Between 0 and 1.
+pub fn share(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "must be between 0 and 1".to_owned())

@@ -1,7 +1,9 @@
-//! The life of a buyer: arrive, submit, wait for the outcome, confirm or not.
+//! The life of a buyer: arrive, submit, wait for the outcome, pay or not.
 //!
 //! A buyer tries again with the same key whenever there is no final answer, so a flood can run while
 //! servers and databases are killed, and still account for every request.
+
+mod paying;
 
 use std::{
     sync::Mutex,
@@ -14,9 +16,9 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::{
-    calls::{Calls, Minter, PaymentAnswer, Receipt, RequestAnswer, State, refusal_code},
+    calls::{Calls, Minter, Receipt, RequestAnswer, State, refusal_code},
     checker::Violation,
-    client::{Answer, Pool},
+    client::{Answer, Call, Pool},
     figures::{Counters, Decided, End, Outcome, Record, Submission},
     hall::Hall,
     line::Line,
@@ -43,10 +45,13 @@ pub struct Crowd {
     /// Makes the keys and buyers of this flood its own.
     pub name: String,
     pub submits: Pool,
-    /// For leaving, confirming and cancelling.
+    /// For leaving and cancelling.
     pub acts: Pool,
-    /// For plain polls, so that they never wait behind confirmations.
+    /// For plain polls, so that they never wait behind payments.
     pub asks: Pool,
+    pub pays: Pool,
+    /// Where buyers get their payment methods; `None` when nobody pays.
+    pub gateway: Option<Pool>,
     pub pollers: Pool,
     /// For the watermark: it must not wait behind anybody.
     pub watch: Pool,
@@ -85,6 +90,7 @@ impl Crowd {
             intended,
             submission: Submission::GaveUp(String::new()),
             outcome: None,
+            payments: Vec::new(),
             end: End::None,
         };
         Counters::count(&self.counters.submitted);
@@ -213,7 +219,11 @@ impl Buyer<'_> {
         let still_held = answer.state == State::Held;
         record.outcome = self.outcome_of(answer);
         if let Some(hold) = hold.filter(|_| still_held) {
-            record.end = self.end_hold(hold).await;
+            record.end = match self.want.then {
+                Then::Confirm => self.pay(hold, &mut record.payments).await,
+                Then::Cancel => self.cancel(hold).await,
+                Then::Abandon => End::Abandoned,
+            };
         }
     }
 
@@ -302,13 +312,9 @@ impl Buyer<'_> {
         self.read_answer(id, &answer)
     }
 
-    /// Confirms, cancels or abandons what was won.
-    async fn end_hold(&self, hold: Uuid) -> End {
-        let call = match self.want.then {
-            Then::Confirm => return self.pay(hold).await,
-            Then::Cancel => self.crowd.calls.cancel(&self.who, hold),
-            Then::Abandon => return End::Abandoned,
-        };
+    /// Gives back what was won.
+    async fn cancel(&self, hold: Uuid) -> End {
+        let call = self.crowd.calls.cancel(&self.who, hold);
         let answer = match self.act(call).await {
             Ok(answer) if answer.status == 410 => return End::Expired,
             Ok(answer) => answer,
@@ -328,24 +334,7 @@ impl Buyer<'_> {
         }
     }
 
-    /// Pays for a hold that costs nothing.
-    async fn pay(&self, hold: Uuid) -> End {
-        let key = format!("{hold}-payment");
-        let Ok(call) = self.crowd.calls.pay(&self.who, hold, &key, None) else {
-            return End::Unknown;
-        };
-        match self.act(call).await {
-            Ok(answer) if answer.status == 410 => End::Expired,
-            Ok(answer) => {
-                let paid = serde_json::from_slice::<PaymentAnswer>(&answer.body).ok();
-                paid.and_then(|paid| paid.booking)
-                    .map_or(End::Unknown, |booking| End::Confirmed(booking.id))
-            }
-            Err(_) => End::Unknown,
-        }
-    }
-
-    async fn act(&self, call: crate::client::Call) -> Result<Answer, String> {
+    async fn act(&self, call: Call) -> Result<Answer, String> {
         Tries::default()
             .until_final(
                 self.crowd.plan.patience,

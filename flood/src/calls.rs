@@ -190,6 +190,23 @@ pub fn operator_call(who: &HeaderValue, path: &str, body: &serde_json::Value) ->
     }
 }
 
+/// A call of a buyer's page to the simulated gateway, the only one that is told of a card.
+pub fn payment_method_call(card: &str) -> Call {
+    Call {
+        method: Method::POST,
+        path: "/v1/payment-methods".to_owned(),
+        headers: vec![(CONTENT_TYPE, HeaderValue::from_static("application/json"))],
+        body: Bytes::from(json!({ "card_number": card }).to_string()),
+        timeout: CALL_TIMEOUT,
+    }
+}
+
+/// The gateway's token of a card.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PaymentMethodAnswer {
+    pub id: String,
+}
+
 /// The 202.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Receipt {

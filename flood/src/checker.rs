@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 use sqlx::PgPool;
-use stampede_shared::store::check;
+use stampede_shared::store::{check, check_payments};
 use uuid::Uuid;
 
 /// A promise that was broken.
@@ -86,6 +86,22 @@ pub async fn check(db: &PgPool, show_id: Uuid) -> sqlx::Result<Vec<Violation>> {
     note(
         "bookings_equal_confirmed_holds",
         check::bookings_unlike_holds(db, show_id).await?,
+    );
+    note(
+        "payments_equal_bookings",
+        check_payments::payments_unlike_bookings(db, show_id).await?,
+    );
+    note(
+        "payments_equal_prices",
+        check_payments::payments_unlike_holds(db, show_id).await?,
+    );
+    note(
+        "no_hold_paid_twice",
+        check_payments::holds_paid_twice(db, show_id).await?,
+    );
+    note(
+        "no_payment_forgotten",
+        check_payments::payments_forgotten(db, show_id).await?,
     );
     Ok(found)
 }

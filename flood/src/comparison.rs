@@ -16,6 +16,9 @@ use crate::{
 /// The rows of the log that are read at a time.
 const PAGE: i64 = 5_000;
 
+/// How long after its time a hold may live: sweeps come every half second.
+const OVERDUE_MAX_S: f64 = 5.0;
+
 /// The most differences that are named.
 const DIFFERENCES_MAX: usize = 100;
 
@@ -127,6 +130,11 @@ impl Comparison {
                 self.note("ends_equal_rows", detail);
             }
         }
+        let held = account.hold_state.as_deref() == Some("held");
+        if held && account.overdue_s.is_some_and(|over| over > OVERDUE_MAX_S) {
+            let detail = format!("its time is over, the rows say {account:?}");
+            self.note("abandoned_holds_are_free_again", detail);
+        }
         if let (Some(_), Some(quantity)) = (account.hold_id, account.quantity) {
             let section = account.section.as_deref();
             if !want.is_met_by(hall, section, &account.seats, quantity as usize) {
@@ -152,10 +160,11 @@ fn is_told_truly(account: &Account, outcome: &Outcome) -> bool {
         Some(told) => {
             account.hold_id == Some(told.id)
                 && account.total == Some(told.total.amount)
-                && account.fees == Some(told.fees.amount)
-                && account.quantity == Some(told.quantity)
-                && account.section == told.section
-                && is_same_set(&account.seats, &told.seats)
+                && (account.replaced
+                    || account.fees == Some(told.fees.amount)
+                        && account.quantity == Some(told.quantity)
+                        && account.section == told.section
+                        && is_same_set(&account.seats, &told.seats))
         }
     };
     account.state.as_deref() == Some(state) && account.reason == outcome.reason && hold
@@ -174,10 +183,18 @@ fn is_kept_to(account: &Account, outcome: &Outcome, end: End) -> bool {
     match end {
         End::None => outcome.hold.is_none() && hold_state.is_none(),
         End::Confirmed(booking) => {
-            hold_state == Some("confirmed") && account.booking_id == Some(booking)
+            let confirmed = hold_state == Some("confirmed")
+                && account.booking_state.as_deref() == Some("confirmed");
+            let cancelled = hold_state == Some("cancelled")
+                && account.booking_state.as_deref() == Some("cancelled")
+                && account.cancel_reason.is_some();
+            account.booking_id == Some(booking) && (confirmed || cancelled)
         }
         End::Cancelled => hold_state == Some("cancelled"),
         End::Abandoned => matches!(hold_state, Some("held" | "expired")),
+        // The payment may have come to its end without them.
+        End::WentAway => matches!(hold_state, Some("held" | "expired" | "confirmed")),
+        End::Refunded => matches!(hold_state, Some("expired" | "cancelled")),
         End::Expired => hold_state == Some("expired"),
         End::Unknown => true,
     }
@@ -222,6 +239,7 @@ mod tests {
             replay: false,
             leave: false,
             then: Then::Confirm,
+            paying: None,
         }
     }
 
@@ -236,12 +254,16 @@ mod tests {
             decided_at: Some(DateTime::UNIX_EPOCH),
             hold_id: Some(Uuid::from_u128(2)),
             hold_state: Some("confirmed".to_owned()),
+            overdue_s: Some(-1.0),
+            replaced: false,
             quantity: Some(2),
             total: Some(25_000),
             fees: Some(2_500),
             section: None,
             seats: vec!["A1-3".to_owned(), "A1-4".to_owned()],
             booking_id: Some(Uuid::from_u128(3)),
+            booking_state: Some("confirmed".to_owned()),
+            cancel_reason: None,
         }
     }
 
@@ -271,6 +293,7 @@ mod tests {
                 decided_at: DateTime::UNIX_EPOCH,
                 at: Duration::ZERO,
             }),
+            payments: Vec::new(),
             end: End::Confirmed(Uuid::from_u128(3)),
         }
     }
@@ -294,7 +317,7 @@ mod tests {
     #[test]
     fn every_lie_is_found() {
         type Lie = fn(&mut Account);
-        let lies: [(&str, Lie); 10] = [
+        let lies: [(&str, Lie); 12] = [
             ("position_never_changes", |account| account.position = 2),
             ("request_belongs_to_its_buyer", |account| {
                 account.buyer_id = "another".to_owned()
@@ -314,6 +337,13 @@ mod tests {
                 account.hold_state = Some("expired".to_owned())
             }),
             ("ends_equal_rows", |account| account.booking_id = None),
+            ("ends_equal_rows", |account| {
+                account.booking_state = Some("pending".to_owned())
+            }),
+            ("abandoned_holds_are_free_again", |account| {
+                account.hold_state = Some("held".to_owned());
+                account.overdue_s = Some(10.0);
+            }),
             ("holds_meet_wishes", |account| {
                 account.seats[0] = "A1-9".to_owned()
             }),
@@ -327,6 +357,32 @@ mod tests {
     }
 
     #[test]
+    fn a_booking_may_be_cancelled_later_with_a_reason() {
+        let mut account = Account {
+            hold_state: Some("cancelled".to_owned()),
+            booking_state: Some("cancelled".to_owned()),
+            cancel_reason: Some("refunded_at_gateway".to_owned()),
+            ..account()
+        };
+        assert_eq!(compared(&account, &record()), (vec![], 0));
+        account.cancel_reason = None;
+        assert_eq!(compared(&account, &record()).0, ["ends_equal_rows"]);
+    }
+
+    #[test]
+    fn seats_that_were_paid_too_late_may_be_replaced_by_equal_ones() {
+        let mut account = Account {
+            seats: vec!["A1-7".to_owned(), "A1-8".to_owned()],
+            ..account()
+        };
+        let (rules, _) = compared(&account, &record());
+        assert!(rules.contains(&"answers_equal_rows"), "{rules:?}");
+        account.replaced = true;
+        let (rules, _) = compared(&account, &record());
+        assert!(!rules.contains(&"answers_equal_rows"), "{rules:?}");
+    }
+
+    #[test]
     fn what_has_no_outcome_is_lost() {
         let account = Account {
             state: None,
@@ -337,6 +393,7 @@ mod tests {
             fees: None,
             seats: vec![],
             booking_id: None,
+            booking_state: None,
             ..account()
         };
         let record = Record {

@@ -55,6 +55,8 @@ pub struct Record {
     pub intended: Duration,
     pub submission: Submission,
     pub outcome: Option<Outcome>,
+    /// Tries to pay for the hold, in their order.
+    pub payments: Vec<Payment>,
     pub end: End,
 }
 
@@ -103,10 +105,44 @@ pub enum End {
     Confirmed(Uuid),
     Cancelled,
     Abandoned,
+    /// The buyer went away in the middle of a payment.
+    WentAway,
+    /// The money was taken and given back.
+    Refunded,
     /// Expired before the buyer confirmed or cancelled.
     Expired,
     /// Out of patience.
     Unknown,
+}
+
+/// A try to pay, as its buyer saw it.
+#[derive(Debug, Clone)]
+pub struct Payment {
+    /// `None` when its buyer did not learn it.
+    pub id: Option<Uuid>,
+    pub told: Told,
+    /// The card is one at which the gateway hangs.
+    pub hangs: bool,
+    /// From the first try of the call until the end was told.
+    pub took: Duration,
+}
+
+/// What the buyer was told of a payment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Paid, with this booking.
+    Booked(Uuid),
+    Declined,
+    /// Nothing was charged, and the hold is over.
+    Expired,
+    /// Nothing was charged, for another reason.
+    NotCharged,
+    /// The money was taken and goes back.
+    Refunded,
+    /// The buyer has a further step left.
+    Waits,
+    /// The end was not told: the buyer went away, or ran out of patience.
+    Nothing,
 }
 
 impl Record {

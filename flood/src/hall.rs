@@ -96,8 +96,9 @@ impl Hall {
         })
     }
 
-    /// The body that creates the show.
-    pub fn creation(&self, plan: &HallPlan) -> Value {
+    /// The body that creates the show; `paid`: what costs something is paid.
+    pub fn creation(&self, plan: &HallPlan, paid: bool) -> Value {
+        let policy = if paid { "required" } else { "complimentary" };
         let mut sections = Vec::new();
         for (index, section) in self.sections.iter().enumerate() {
             let rows: Vec<Value> = section
@@ -126,7 +127,7 @@ impl Hall {
         json!({
             "name": "Flood", "currency": CURRENCY, "buyer_limit": plan.buyer_limit,
             "hold_seconds": plan.hold_seconds, "queue_limit": plan.queue_limit,
-            "payment_policy": "complimentary", "opens_at": null, "closes_at": null, "sections": sections,
+            "payment_policy": policy, "opens_at": null, "closes_at": null, "sections": sections,
         })
     }
 
@@ -237,7 +238,7 @@ mod tests {
     #[test]
     fn a_row_has_its_aisle_in_the_middle() {
         let plan = plan(20, 1, 5);
-        let show = Hall::new(&plan).unwrap().creation(&plan);
+        let show = Hall::new(&plan).unwrap().creation(&plan, true);
         let seats = show["sections"][0]["rows"][0]["seats"].as_array().unwrap();
         assert_eq!(seats.len(), 21);
         assert!(seats[10].is_null());
@@ -250,7 +251,7 @@ mod tests {
         let hall = Hall::new(&plan).unwrap();
         let prices = |section: usize| [0, 1].map(|row| hall.sections[section].price_of(row));
         assert_eq!((prices(0), prices(1)), ([12_500, 9_500], [9_000, 9_000]));
-        let show = hall.creation(&plan);
+        let show = hall.creation(&plan, true);
         let category = |row: usize| &show["sections"][0]["rows"][row]["seats"][0]["category"];
         assert_eq!((category(0), category(1)), (&json!(FRONT), &Value::Null));
         assert_eq!(show["sections"][0]["categories"][0]["fee"]["amount"], 1_250);

@@ -26,12 +26,21 @@ const RATES: [(&str, &str); 3] = [
     ("STAMPEDE_RATE_SHOW", "10000000/1"),
 ];
 
-/// What belongs to one process only, or to another database.
-const NOT_INHERITED: [&str; 4] = [
+/// What belongs to one process only, to another database, or to another gateway.
+const NOT_INHERITED: [&str; 13] = [
     "STAMPEDE_LISTEN_DATABASE_URL",
     "STAMPEDE_METRICS_LISTEN",
     "STAMPEDE_TRUSTED_PROXIES",
     "STAMPEDE_BUYER_PUBLIC_KEY",
+    "STAMPEDE_GATEWAY",
+    "STAMPEDE_GATEWAY_URL",
+    "STAMPEDE_GATEWAY_KEY",
+    "STAMPEDE_GATEWAY_CALLBACK_SECRETS",
+    "STAMPEDE_SIMULATED_LISTEN",
+    "STAMPEDE_SIMULATED_PUBLIC_URL",
+    "STAMPEDE_SIMULATED_CALLBACK_URL",
+    "STAMPEDE_SIMULATED_LEDGER",
+    "STAMPEDE_SIMULATED_KEY_MEMORY_SECONDS",
 ];
 
 /// A part of the server, ready.
@@ -49,6 +58,8 @@ pub struct Launcher<'a> {
     pub folder: &'a Path,
     pub database_url: &'a str,
     pub buyer_secret: &'a str,
+    /// Of payments: names and values.
+    pub settings: &'a [(&'static str, String)],
 }
 
 impl Process {
@@ -85,6 +96,9 @@ impl Launcher<'_> {
         command.env("STAMPEDE_BUYER_SECRET", self.buyer_secret);
         for name in NOT_INHERITED {
             command.env_remove(name);
+        }
+        for (name, value) in self.settings {
+            command.env(name, value);
         }
         if std::env::var_os("STAMPEDE_LOG").is_none() {
             command.env("STAMPEDE_LOG", "warn");

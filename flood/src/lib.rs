@@ -5,6 +5,7 @@
 
 pub mod args;
 pub mod arrivals;
+mod audit;
 pub mod buyers;
 pub mod calls;
 pub mod checker;
@@ -14,8 +15,10 @@ pub mod figures;
 pub mod hall;
 mod launcher;
 pub mod line;
+pub mod money;
 mod open_files;
 pub mod own_server;
+pub mod pay;
 mod persist;
 pub mod plan;
 mod progress;
@@ -24,6 +27,7 @@ pub mod run;
 pub mod scratch;
 pub mod series;
 pub mod summary;
+pub mod takings;
 pub mod wants;
 pub mod wish;
 
@@ -34,7 +38,12 @@ use tokio::signal::unix::{SignalKind, signal};
 
 pub use args::FloodArgs;
 
-use crate::{own_server::OwnServer, plan::Plan, run::Destination, summary::Summary};
+use crate::{
+    own_server::OwnServer,
+    plan::Plan,
+    run::{Destination, GatewayAccess},
+    summary::Summary,
+};
 
 /// Runs a flood and reports on it. The exit code is 1 when a promise was broken.
 pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
@@ -55,6 +64,10 @@ pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
                     .clone()
                     .context("--buyer-secret is missing")?,
                 database_url: args.server.database_url.clone(),
+                gateway: args.pay.gateway_url.clone().map(|url| GatewayAccess {
+                    url,
+                    key: args.pay.gateway_key.clone(),
+                }),
             };
             until_interrupted(async {
                 run::flood(plan, &destination)
@@ -81,7 +94,9 @@ pub async fn flood(args: FloodArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summary> {
-    let mut starting = pin!(OwnServer::start(&args.server));
+    let paid = plan.habits.pay.is_some();
+    let server_plan = plan.server.clone().context("there is no server to start")?;
+    let mut starting = pin!(OwnServer::start(&args.server, &server_plan, paid));
     let mut server = tokio::select! {
         server = &mut starting => server?,
         error = interruption() => {
@@ -97,6 +112,10 @@ async fn flood_own_server(args: &FloodArgs, plan: Plan) -> anyhow::Result<Summar
         operator_key: server.operator_key.clone(),
         buyer_secret: server.buyer_secret.clone(),
         database_url: Some(server.database_url.clone()),
+        gateway: server.gateway.as_ref().map(|gateway| GatewayAccess {
+            url: gateway.url.clone(),
+            key: Some(gateway.key.clone()),
+        }),
     };
     let kill_every = args.server.kill_every.map(Duration::from_secs_f64);
     let summary = until_interrupted(async {

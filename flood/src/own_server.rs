@@ -1,16 +1,49 @@
 //! The server that a flood starts for itself: a database, an API and workers, as real processes of
 //! this very binary.
 
-use std::{path::PathBuf, pin::pin, time::Duration};
+use std::{net::TcpListener, path::PathBuf, pin::pin, time::Duration};
 
 use anyhow::{Context, ensure};
 use rand::Rng;
+use serde::Serialize;
 
 use crate::{
     args::ServerArgs,
     launcher::{Launcher, Process},
     scratch::ScratchDatabase,
 };
+
+/// What is looked up after half a minute in production is looked up after a second here, so that a flood
+/// of seconds sees the end of payments that hang.
+const PAYMENT_STUCK_MS: u32 = 1_000;
+const GATEWAY_TIMEOUT_MS: u32 = 2_000;
+const PAYMENT_FENCE_SECONDS: u32 = 5;
+const JOB_INTERVAL_MS: u32 = 200;
+
+/// How the server is set that a flood starts.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerPlan {
+    pub workers: usize,
+    /// A part of it is killed so often.
+    pub kill_every_s: Option<f64>,
+    pub payment_stuck_ms: u32,
+    pub gateway_timeout_ms: u32,
+    pub payment_fence_seconds: u32,
+    pub job_interval_ms: u32,
+}
+
+impl ServerPlan {
+    pub fn new(args: &ServerArgs) -> ServerPlan {
+        ServerPlan {
+            workers: args.workers,
+            kill_every_s: args.kill_every,
+            payment_stuck_ms: PAYMENT_STUCK_MS,
+            gateway_timeout_ms: GATEWAY_TIMEOUT_MS,
+            payment_fence_seconds: PAYMENT_FENCE_SECONDS,
+            job_interval_ms: JOB_INTERVAL_MS,
+        }
+    }
+}
 
 /// A server of the flood's own. [`OwnServer::stop`] it; when dropped, its processes are killed.
 pub struct OwnServer {
@@ -19,38 +52,59 @@ pub struct OwnServer {
     pub operator_key: String,
     pub buyer_secret: String,
     pub database_url: String,
+    /// `None` when nobody pays.
+    pub gateway: Option<OwnGateway>,
     keep: bool,
+    /// Of all the processes, about payments.
+    settings: Vec<(&'static str, String)>,
     // In the order in which they end when dropped.
     processes: Vec<Process>,
     database: ScratchDatabase,
     folder: Folder,
 }
 
-/// The logs; removed when dropped, unless it is to be kept.
+/// The simulated gateway of the server.
+#[derive(Debug, Clone)]
+pub struct OwnGateway {
+    /// The same after it was killed.
+    pub url: String,
+    pub key: String,
+}
+
+/// The logs, and the gateway's ledger; removed when dropped, unless it is to be kept.
 struct Folder {
     path: PathBuf,
     keep: bool,
 }
 
+const GATEWAY: &str = "gateway";
 const API: &str = "api";
 
 impl OwnServer {
-    pub async fn start(args: &ServerArgs) -> anyhow::Result<OwnServer> {
-        ensure!(args.workers > 0, "a server needs at least one worker");
+    /// Starts all of it; `paid`: with a gateway.
+    pub async fn start(
+        args: &ServerArgs,
+        plan: &ServerPlan,
+        paid: bool,
+    ) -> anyhow::Result<OwnServer> {
+        ensure!(plan.workers > 0, "a server needs at least one worker");
         let folder = Folder::create(args.keep)?;
         let database =
             ScratchDatabase::create(args.database_url.as_deref(), "stampede_flood").await?;
         let mut server = OwnServer {
-            url: "http://127.0.0.1:0".to_owned(),
+            // The gateway has to know it before the API is there.
+            url: format!("http://127.0.0.1:{}", free_port()?),
             operator_key: String::new(),
             buyer_secret: secret(),
             database_url: database.url.clone(),
+            gateway: None,
             keep: args.keep,
+            settings: Vec::new(),
             processes: Vec::new(),
             database,
             folder,
         };
-        match server.start_processes(args.workers).await {
+        match server.start_processes(plan, paid).await {
             Ok(()) => Ok(server),
             Err(error) => {
                 // The first failure is the one to report.
@@ -60,7 +114,10 @@ impl OwnServer {
         }
     }
 
-    async fn start_processes(&mut self, workers: usize) -> anyhow::Result<()> {
+    async fn start_processes(&mut self, plan: &ServerPlan, paid: bool) -> anyhow::Result<()> {
+        if paid {
+            self.start_gateway(plan).await?;
+        }
         let launcher = self.launcher();
         launcher.run(&["migrate"]).await?;
         let key = launcher
@@ -69,14 +126,64 @@ impl OwnServer {
         self.operator_key = key.trim().to_owned();
         let api = self.start_process(API).await?;
         self.processes.push(api);
-        for number in 1..=workers {
+        for number in 1..=plan.workers {
             let worker = self.start_process(&format!("worker-{number}")).await?;
             self.processes.push(worker);
         }
         Ok(())
     }
 
+    /// Starts the gateway first, and lets the others know it.
+    async fn start_gateway(&mut self, plan: &ServerPlan) -> anyhow::Result<()> {
+        let (key, callback_secret) = (secret(), secret());
+        self.settings = vec![
+            ("STAMPEDE_SIMULATED_SECRET_KEY", key.clone()),
+            (
+                "STAMPEDE_SIMULATED_CALLBACK_SECRET",
+                callback_secret.clone(),
+            ),
+            (
+                "STAMPEDE_SIMULATED_CALLBACK_URL",
+                format!("{}/v1/payment-callbacks/simulated", self.url),
+            ),
+        ];
+        self.gateway = Some(OwnGateway {
+            url: "http://127.0.0.1:0".to_owned(),
+            key: key.clone(),
+        });
+        let gateway = self.start_process(GATEWAY).await?;
+        self.processes.push(gateway);
+        let url = self.gateway.as_ref().map(|gateway| gateway.url.clone());
+        let numbers = [
+            ("STAMPEDE_PAYMENT_STUCK_MS", plan.payment_stuck_ms),
+            ("STAMPEDE_GATEWAY_TIMEOUT_MS", plan.gateway_timeout_ms),
+            ("STAMPEDE_PAYMENT_FENCE_SECONDS", plan.payment_fence_seconds),
+            ("STAMPEDE_JOB_INTERVAL_MS", plan.job_interval_ms),
+        ];
+        self.settings.extend([
+            ("STAMPEDE_GATEWAY", "simulated".to_owned()),
+            ("STAMPEDE_GATEWAY_URL", url.unwrap_or_default()),
+            ("STAMPEDE_GATEWAY_KEY", key),
+            ("STAMPEDE_GATEWAY_CALLBACK_SECRETS", callback_secret),
+        ]);
+        let numbers = numbers.map(|(name, number)| (name, number.to_string()));
+        self.settings.extend(numbers);
+        Ok(())
+    }
+
     async fn start_process(&mut self, name: &str) -> anyhow::Result<Process> {
+        if let Some(gateway) = self.gateway.as_ref().filter(|_| name == GATEWAY) {
+            let address = gateway.url.trim_start_matches("http://");
+            let ledger = self.folder.path.join("ledger.ndjson");
+            let ledger = ledger.to_str().context("the folder's name is not text")?;
+            let arguments = ["gateway", "--gateway-listen", address, "--ledger", ledger];
+            let launcher = self.launcher();
+            let (process, url) = launcher.start(name, &arguments, "listening on ").await?;
+            if let Some(gateway) = &mut self.gateway {
+                gateway.url = url;
+            }
+            return Ok(process);
+        }
         if name == API {
             let address = self.url.trim_start_matches("http://");
             let (api, url) = self
@@ -95,6 +202,7 @@ impl OwnServer {
             folder: &self.folder.path,
             database_url: &self.database_url,
             buyer_secret: &self.buyer_secret,
+            settings: &self.settings,
         }
     }
 
@@ -178,6 +286,12 @@ impl Drop for Folder {
             let _ = std::fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// A port at which nobody listens, as far as anyone can know.
+fn free_port() -> anyhow::Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("looking for a free port")?;
+    Ok(listener.local_addr()?.port())
 }
 
 fn secret() -> String {

@@ -10,6 +10,8 @@ use crate::{
     arrivals::{Arrivals, Shape},
     hall::HallPlan,
     open_files,
+    own_server::ServerPlan,
+    pay::{PayArgs, PayHabits},
     wants::{Ask, Habits},
 };
 
@@ -24,6 +26,8 @@ pub struct Plan {
     pub pollers: usize,
     #[serde(rename = "patience_s", serialize_with = "seconds")]
     pub patience: Duration,
+    /// Of the server that the flood starts.
+    pub server: Option<ServerPlan>,
 }
 
 /// Who decides when the next request begins.
@@ -50,6 +54,9 @@ const REQUESTS_MAX: u64 = 10_000_000;
 /// Enough for 3,000 submissions a second of which each waits a third of a second.
 const POLLERS_DEFAULT: usize = 1000;
 
+const HOLD_SECONDS_DEFAULT: u32 = 600;
+const HOLD_SECONDS_QUICK: u32 = 20;
+
 impl Plan {
     pub fn new(args: &FloodArgs) -> anyhow::Result<Plan> {
         let habits = &args.habits;
@@ -63,6 +70,9 @@ impl Plan {
             !(closed && habits.ask == Ask::Later),
             "with --buyers, each asks at once: they begin again when they know the outcome"
         );
+        let own_server = args.server.target.is_none();
+        let paid = !args.pay.free && (own_server || args.pay.gateway_url.is_some());
+        let pay = paid.then(|| pay(&args.pay)).transpose()?;
         let requests = model.requests();
         let queue_limit = u32::try_from(requests.max(100_000))?;
         let mut plan = Plan {
@@ -79,13 +89,18 @@ impl Plan {
                 leave: habits.leave,
                 confirm: habits.confirm,
                 cancel: habits.cancel,
+                pay,
             },
             hall: HallPlan {
                 seats: args.hall.seats,
                 sections: args.hall.sections,
                 floor: args.hall.floor,
                 buyer_limit: args.hall.buyer_limit,
-                hold_seconds: args.hall.hold_seconds,
+                hold_seconds: args.hall.hold_seconds.unwrap_or(if args.quick {
+                    HOLD_SECONDS_QUICK
+                } else {
+                    HOLD_SECONDS_DEFAULT
+                }),
                 queue_limit: args.hall.queue_limit.unwrap_or(queue_limit),
             },
             connections: args.client.connections as usize,
@@ -94,6 +109,7 @@ impl Plan {
                 .pollers
                 .map_or(POLLERS_DEFAULT, |pollers| pollers as usize),
             patience: Duration::from_secs_f64(args.client.patience),
+            server: own_server.then(|| ServerPlan::new(&args.server)),
         };
         if args.client.pollers.is_none() {
             let others = plan.all_connections() - plan.pollers + open_files::RESERVE;
@@ -105,14 +121,15 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Connections for confirmations, and as many again for plain polls.
+    /// Connections for leaving and cancelling, as many again for plain polls, and as many for the
+    /// gateway.
     pub fn act_connections(&self) -> usize {
         (self.connections / 4).max(4)
     }
 
     /// Connections in all.
     pub fn all_connections(&self) -> usize {
-        self.connections + 2 * self.act_connections() + self.pollers
+        2 * self.connections + 3 * self.act_connections() + self.pollers
     }
 }
 
@@ -124,6 +141,20 @@ impl Model {
             Model::Closed(closed) => closed.requests,
         }
     }
+}
+
+fn pay(args: &PayArgs) -> anyhow::Result<PayHabits> {
+    let pay = PayHabits {
+        declines: args.pay_declines,
+        hangs: args.pay_hangs,
+        abandons: args.pay_abandons,
+        odd: args.pay_odd,
+    };
+    ensure!(
+        pay.declines + pay.hangs + pay.abandons + pay.odd <= 1.0,
+        "--pay-declines, --pay-hangs, --pay-abandons and --pay-odd are more than all payments"
+    );
+    Ok(pay)
 }
 
 fn model(args: &ArrivalArgs, quick: bool) -> anyhow::Result<Model> {
@@ -220,6 +251,16 @@ mod tests {
     }
 
     #[test]
+    fn buyers_pay_where_there_is_a_gateway() {
+        let pays = |line: &str| plan(line).unwrap().habits.pay.is_some();
+        let target = "flood --target http://127.0.0.1:1 --operator-key k --buyer-secret s";
+        assert!(pays("flood"));
+        assert!(!pays("flood --free"));
+        assert!(!pays(target));
+        assert!(pays(&format!("{target} --gateway-url http://127.0.0.1:2")));
+    }
+
+    #[test]
     fn settings_that_contradict_each_other_are_refused() {
         for line in [
             "flood --requests 5 --duration 5",
@@ -227,6 +268,7 @@ mod tests {
             "flood --buyers 5 --rate 5",
             "flood --confirm 0.8 --cancel 0.3",
             "flood --leave 1.1",
+            "flood --pay-declines 0.8 --pay-hangs 0.3",
             "flood --buyers 5 --ask later",
             "flood --rate 0",
             "flood --target http://127.0.0.1:8080",

@@ -1,8 +1,8 @@
-//! One flood: creates the show, lets the crowd in, and accounts for everybody.
+//! One flood: creates the show and lets the crowd in. What then is checked is `audit`'s.
 
 use std::{
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -11,7 +11,6 @@ use std::{
 use anyhow::{Context, bail};
 use chrono::{DateTime, Utc};
 use serde_json::json;
-use stampede_shared::store::{Database, DatabaseSettings};
 use tokio::{
     sync::{Mutex, Semaphore},
     task::JoinSet,
@@ -22,25 +21,18 @@ use crate::{
     arrivals::Arrivals,
     buyers::Crowd,
     calls::{Calls, Minter, bearer, operator_call, refusal_code},
-    checker,
     client::{Answer, Pool, Target},
-    comparison,
     figures::{Counters, Record},
     hall::{self, Hall},
     line::Line,
-    persist::Tries,
     plan::{Closed, Model, Plan},
     progress,
-    summary::Summary,
-    wants::{Ask, Want},
+    wants::Ask,
 };
 
 /// How many submissions may be under way for each connection. It bounds the memory of a burst; who
 /// waits to begin is counted as waiting all the same.
 const SUBMISSIONS_PER_CONNECTION: usize = 4;
-
-/// How often the queue is read while it drains.
-const DRAIN_PACE: Duration = Duration::from_millis(100);
 
 /// Where a flood goes.
 pub struct Destination {
@@ -49,21 +41,35 @@ pub struct Destination {
     pub buyer_secret: String,
     /// For the checker.
     pub database_url: Option<String>,
+    /// Where buyers pay, if they do.
+    pub gateway: Option<GatewayAccess>,
+}
+
+/// The simulated gateway that the server uses.
+#[derive(Debug, Clone)]
+pub struct GatewayAccess {
+    pub url: String,
+    /// For its ledger.
+    pub key: Option<String>,
 }
 
 /// A flood whose last buyer has ended.
 pub struct Flooded {
-    crowd: Arc<Crowd>,
-    show_id: Uuid,
+    pub crowd: Arc<Crowd>,
+    pub show_id: Uuid,
     /// On the server's clock.
-    began_at: DateTime<Utc>,
-    records: Vec<Record>,
+    pub began_at: DateTime<Utc>,
+    pub records: Vec<Record>,
 }
 
 /// Runs the flood until the last buyer has ended.
 pub async fn flood(plan: Plan, destination: &Destination) -> anyhow::Result<Flooded> {
     let target = Target::parse(&destination.url)?;
     let hall = Hall::new(&plan.hall)?;
+    let gateway = match &destination.gateway {
+        Some(gateway) if plan.habits.pay.is_some() => Some(Target::parse(&gateway.url)?),
+        _ => None,
+    };
     let show_id = create_show(&plan, &hall, &target, &destination.operator_key).await?;
     let crowd = Arc::new(Crowd {
         hall,
@@ -73,6 +79,8 @@ pub async fn flood(plan: Plan, destination: &Destination) -> anyhow::Result<Floo
         submits: Pool::new(target.clone(), plan.connections),
         acts: Pool::new(target.clone(), plan.act_connections()),
         asks: Pool::new(target.clone(), plan.act_connections()),
+        pays: Pool::new(target.clone(), plan.connections),
+        gateway: gateway.map(|target| Pool::new(target, plan.act_connections())),
         watch: Pool::new(target.clone(), 1),
         pollers: Pool::new(target, plan.pollers),
         line: Line::default(),
@@ -95,33 +103,6 @@ pub async fn flood(plan: Plan, destination: &Destination) -> anyhow::Result<Floo
     })
 }
 
-impl Flooded {
-    /// Counts, and holds what buyers were told against the rows.
-    pub async fn check(self, destination: &Destination) -> anyhow::Result<Summary> {
-        let Flooded {
-            crowd,
-            show_id,
-            began_at,
-            records,
-        } = self;
-        let (plan, url) = (crowd.plan.clone(), destination.url.clone());
-        let mut summary = Summary::new(&records, plan, url, show_id, began_at);
-        summary.retries = crowd.counters.retries();
-        summary.violations = std::mem::take(
-            &mut *crowd
-                .complaints
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        );
-        match &destination.database_url {
-            Some(url) => check_rows(&crowd, show_id, &records, url, &mut summary).await?,
-            // Without the rows, who was not told the outcome counts as lost.
-            None => summary.lost = summary.untold,
-        }
-        Ok(summary)
-    }
-}
-
 /// Creates the flood's own show and opens its sale.
 async fn create_show(
     plan: &Plan,
@@ -131,7 +112,8 @@ async fn create_show(
 ) -> anyhow::Result<Uuid> {
     let pool = Pool::new(target.clone(), 1);
     let who = bearer(operator_key)?;
-    let creation = operator_call(&who, "/v1/operator/shows", &hall.creation(&plan.hall));
+    let paid = plan.habits.pay.is_some();
+    let creation = operator_call(&who, "/v1/operator/shows", &hall.creation(&plan.hall, paid));
     let answer = pool.call(&creation).await.context("creating the show")?;
     let show = hall::created(&expect_success("creating the show", answer)?.body)?;
     let path = format!("/v1/operator/shows/{}/sale", show.id);
@@ -242,57 +224,4 @@ async fn let_in_a_circle(crowd: &Arc<Crowd>, closed: Closed) -> anyhow::Result<V
         buyer??;
     }
     Ok(std::mem::take(&mut *records.lock().await))
-}
-
-/// Waits until nobody is in line any more, then checks every row.
-async fn check_rows(
-    crowd: &Crowd,
-    show_id: Uuid,
-    records: &[Record],
-    database_url: &str,
-    summary: &mut Summary,
-) -> anyhow::Result<()> {
-    drain(crowd).await;
-    let settings = DatabaseSettings {
-        database_url: database_url.to_owned(),
-        listen_database_url: None,
-    };
-    let database = Database::connect(&settings, 2, "stampede flood").await?;
-    let db = &database.pool;
-    let violations = checker::check_drained(db, show_id)
-        .await
-        .context("checking the rows")?;
-    let plan = &crowd.plan;
-    let want = |index| Want::draw(plan.seed, index, &plan.habits, &crowd.hall);
-    let comparison = comparison::compare(
-        db,
-        show_id,
-        &crowd.hall,
-        records,
-        |number| crowd.buyer_id(number),
-        want,
-    )
-    .await
-    .context("comparing what buyers were told with the rows")?;
-    db.close().await;
-    summary.violations.extend(violations);
-    summary.violations.extend(comparison.violations);
-    summary.lost = comparison.lost;
-    summary.unacknowledged = Some(comparison.unacknowledged);
-    summary.database_checked = true;
-    Ok(())
-}
-
-/// Waits for the requests that were accepted without their buyers knowing.
-async fn drain(crowd: &Crowd) {
-    let tries = Tries::default();
-    while tries.elapsed() < crowd.plan.patience {
-        if let Ok(answer) = crowd.acts.call(&crowd.calls.queue()).await
-            && let Ok(queue) = serde_json::from_slice::<crate::calls::QueueAnswer>(&answer.body)
-            && queue.head >= queue.tail
-        {
-            return;
-        }
-        tokio::time::sleep(DRAIN_PACE).await;
-    }
 }

@@ -11,6 +11,7 @@ use crate::{
     figures::{Decided, End, Latencies, Percentiles, Record, Submission},
     plan::Plan,
     series::Series,
+    takings::Takings,
 };
 
 /// All that the reports show.
@@ -49,6 +50,8 @@ pub struct Summary {
     /// In the log, although the buyer gave up before the 202 came.
     pub unacknowledged: Option<u64>,
     pub violations: Vec<Violation>,
+    /// `None` when nobody paid.
+    pub payments: Option<Takings>,
     /// Whether the rows were checked, or only the API's answers.
     pub database_checked: bool,
     /// 202s by the time from the first arrival to the last 202.
@@ -70,7 +73,13 @@ pub struct Summary {
 impl Summary {
     /// Whether every promise was kept.
     pub fn is_clean(&self) -> bool {
-        self.violations.is_empty() && self.lost == 0
+        self.violations.is_empty() && self.lost == 0 && self.mismatches() == 0
+    }
+
+    /// Between our payments and the gateway's ledger.
+    pub fn mismatches(&self) -> u64 {
+        let payments = self.payments.as_ref();
+        payments.and_then(|it| it.mismatches).unwrap_or_default()
     }
 
     /// Counts what the records say; what only the checker knows is filled in by the caller.
@@ -114,7 +123,7 @@ impl Summary {
             quarantined: outcome(Decided::Quarantined),
             confirmed: count(|record| matches!(record.end, End::Confirmed(_))),
             cancelled: count(|record| record.end == End::Cancelled),
-            abandoned: count(|record| record.end == End::Abandoned),
+            abandoned: count(|record| matches!(record.end, End::Abandoned | End::WentAway)),
             expired: count(|record| record.end == End::Expired),
             refused: tally(records, |record| match &record.submission {
                 Submission::Refused(code) => Some(code),
@@ -130,6 +139,7 @@ impl Summary {
             untold: accepted - decided,
             unacknowledged: None,
             violations: Vec::new(),
+            payments: None,
             database_checked: false,
             accepted_per_s: per_second(accepted, last_accepted.saturating_sub(first)),
             decided_per_s: per_second(decided, deciding_time(records)),
@@ -238,6 +248,7 @@ pub mod tests {
                 leave: 0.0,
                 confirm: 1.0,
                 cancel: 0.0,
+                pay: None,
             },
             hall: HallPlan {
                 seats: 100,
@@ -250,6 +261,7 @@ pub mod tests {
             connections: 8,
             pollers: 8,
             patience: Duration::from_secs(1),
+            server: None,
         }
     }
 
@@ -276,10 +288,28 @@ pub mod tests {
                         decided_at: began_at + intended + ms(20),
                         at: intended + ms(25),
                     }),
+                    payments: Vec::new(),
                     end: End::None,
                 }
             })
             .collect()
+    }
+
+    pub fn takings() -> Takings {
+        Takings {
+            captured: 90,
+            declined: 8,
+            voided: 2,
+            mismatches: Some(0),
+            paid_per_s: 12.5,
+            pay_ms: Percentiles {
+                p50: 5.0,
+                p90: 6.0,
+                p99: 7.0,
+                max: 8.0,
+            },
+            ..Takings::default()
+        }
     }
 
     pub fn summary() -> Summary {

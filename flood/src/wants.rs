@@ -8,7 +8,11 @@ use rand::{Rng, SeedableRng, rngs::SmallRng};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{hall::Hall, wish::Wish};
+use crate::{
+    hall::Hall,
+    pay::{PayHabits, Paying},
+    wish::Wish,
+};
 
 /// Shares of the first wishes' kinds; any unit, only their proportions count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -82,9 +86,11 @@ pub struct Habits {
     pub ask: Ask,
     /// Who leaves the line right after the acceptance.
     pub leave: f64,
-    /// Of those who won a hold: who confirms it, and who cancels it. The rest let it expire.
+    /// Of those who won a hold: who pays for it, and who cancels it. The rest let it expire.
     pub confirm: f64,
     pub cancel: f64,
+    /// `None`: there is nothing to pay.
+    pub pay: Option<PayHabits>,
 }
 
 /// What a buyer does with a hold.
@@ -105,6 +111,8 @@ pub struct Want {
     pub replay: bool,
     pub leave: bool,
     pub then: Then,
+    /// How they pay; `None`: there is nothing to pay.
+    pub paying: Option<Paying>,
 }
 
 impl Want {
@@ -137,6 +145,8 @@ impl Want {
         };
         let replay = dice.random_bool(habits.replay);
         let leave = dice.random_bool(habits.leave);
+        let pay = habits.pay.as_ref();
+        let paying = pay.map(|habits| Paying::draw(&mut dice, habits));
         Want {
             buyer,
             wishes,
@@ -144,6 +154,7 @@ impl Want {
             replay,
             leave,
             then,
+            paying,
         }
     }
 
@@ -281,6 +292,12 @@ mod tests {
             leave: 0.01,
             confirm: 0.7,
             cancel: 0.1,
+            pay: Some(PayHabits {
+                declines: 0.05,
+                hangs: 0.01,
+                abandons: 0.02,
+                odd: 0.02,
+            }),
         }
     }
 
@@ -295,6 +312,27 @@ mod tests {
         let hall = hall(2000, 600);
         assert_eq!(draw(1, &hall), draw(1, &hall));
         assert_ne!(draw(1, &hall), draw(2, &hall));
+    }
+
+    #[test]
+    fn what_buyers_want_is_the_same_whether_or_not_they_pay() {
+        let hall = hall(2000, 600);
+        let free = Habits {
+            pay: None,
+            ..habits()
+        };
+        for index in 0..100 {
+            let paid = Want::draw(1, index, &habits(), &hall);
+            let free = Want::draw(1, index, &free, &hall);
+            assert!(paid.paying.is_some() && free.paying.is_none());
+            assert_eq!(
+                Want {
+                    paying: None,
+                    ..paid
+                },
+                free
+            );
+        }
     }
 
     #[test]

@@ -2,9 +2,9 @@
 
 use super::{
     chart::{Chart, Line},
-    numbers::{count, model, ms, rate, sum, tally},
+    numbers::{self, count, model, ms, payments, rate, sum, tally},
 };
-use crate::{figures::Percentiles, series::Point, summary::Summary};
+use crate::{figures::Percentiles, series::Point, summary::Summary, takings::Takings};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -102,14 +102,25 @@ fn checked(summary: &Summary) -> &'static str {
     }
 }
 
+fn ledger(takings: &Takings) -> String {
+    match takings.mismatches {
+        Some(_) => "with the gateway's ledger".to_owned(),
+        None => "the gateway's ledger was not read".to_owned(),
+    }
+}
+
 fn violations(summary: &Summary) -> String {
-    if summary.violations.is_empty() {
+    let violations = summary.violations.iter();
+    let mut broken: Vec<(&str, String)> =
+        violations.map(|it| (it.rule, it.detail.clone())).collect();
+    let mismatched = summary.payments.iter().flat_map(|it| &it.mismatched);
+    broken.extend(mismatched.map(|it| ("mismatch", it.to_string())));
+    if broken.is_empty() {
         return String::new();
     }
-    let items: String = summary
-        .violations
+    let items: String = broken
         .iter()
-        .map(|it| format!("<li><b>{}</b> {}</li>", it.rule, escape(&it.detail)))
+        .map(|(rule, detail)| format!("<li><b>{rule}</b> {}</li>", escape(detail)))
         .collect();
     format!("<section class=\"violations\"><h2>Broken promises</h2><ul>{items}</ul></section>\n")
 }
@@ -174,7 +185,7 @@ fn charts(summary: &Summary) -> String {
 }
 
 fn tables(summary: &Summary) -> String {
-    let totals = [
+    let mut totals = vec![
         ("submitted", summary.submitted, String::new()),
         (
             "accepted",
@@ -196,6 +207,12 @@ fn tables(summary: &Summary) -> String {
         ("cancelled", summary.cancelled, String::new()),
         ("abandoned", summary.abandoned, String::new()),
         ("expired", summary.expired, String::new()),
+    ];
+    if let Some(takings) = &summary.payments {
+        totals.push(("paid", takings.captured, payments(takings)));
+        totals.push(("mismatches", summary.mismatches(), ledger(takings)));
+    }
+    totals.extend([
         (
             "tried again",
             sum(&summary.retries),
@@ -203,7 +220,7 @@ fn tables(summary: &Summary) -> String {
         ),
         ("untold", summary.untold, String::new()),
         ("lost", summary.lost, String::new()),
-    ];
+    ]);
     let totals: String = totals
         .iter()
         .map(|(name, value, note)| {
@@ -214,25 +231,7 @@ fn tables(summary: &Summary) -> String {
             )
         })
         .collect();
-    let latencies = [
-        ("submit", summary.submit_ms, "intended start to 202"),
-        (
-            "outcome",
-            summary.outcome_ms,
-            "intended start to outcome told",
-        ),
-        (
-            "service",
-            summary.service_ms,
-            "first byte sent to 202, of the last try",
-        ),
-        (
-            "decide",
-            summary.decide_ms,
-            "accepted to decided, on the server",
-        ),
-    ];
-    let latencies: String = latencies
+    let latencies: String = numbers::latencies(summary)
         .iter()
         .map(|(name, Percentiles { p50, p90, p99, max }, note)| {
             let cells: String = [p50, p90, p99, max]

@@ -15,7 +15,7 @@ pub fn render(summary: &Summary) -> anyhow::Result<String> {
 mod tests {
     use serde_json::Value;
 
-    use crate::summary::tests::summary;
+    use crate::summary::tests::{summary, takings};
 
     #[test]
     fn the_promised_names_are_there() {
@@ -38,7 +38,30 @@ mod tests {
                 assert!(json[latency][quantile].is_f64(), "{latency}.{quantile}");
             }
         }
+        assert_eq!(json["payments"], Value::Null);
         assert_eq!(json["violations"], Value::Array(vec![]));
         assert_eq!(json["config"]["seed"], 1);
+    }
+    #[test]
+    fn payments_are_there_when_buyers_paid() {
+        let mut summary = summary();
+        summary.payments = Some(takings());
+        let json: Value = serde_json::from_str(&super::render(&summary).unwrap()).unwrap();
+        let payments = &json["payments"];
+        for name in [
+            "captured",
+            "refunded",
+            "declined",
+            "voided",
+            "failed",
+            "unresolved",
+            "mismatches",
+        ] {
+            assert!(payments[name].is_u64(), "{name}");
+        }
+        assert!(payments["paid_per_s"].is_f64());
+        assert!(payments["pay_ms"]["p99"].is_f64());
+        assert!(payments["stuck_resolved_ms"]["p99"].is_f64());
+        assert_eq!(payments["mismatched"], Value::Array(vec![]));
     }
 }

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Model, Plan};
+use crate::{
+    figures::Percentiles,
+    plan::{Model, Plan},
+    summary::Summary,
+    takings::Takings,
+};
 
 /// With a comma between the thousands.
 pub fn count(number: u64) -> String {
@@ -49,6 +54,50 @@ pub fn tally(counts: &BTreeMap<String, u64>) -> String {
 /// Of a tally.
 pub fn sum(counts: &BTreeMap<String, u64>) -> u64 {
     counts.values().sum()
+}
+
+/// What became of the payments that did not end in a booking, and how fast the others were.
+pub fn payments(takings: &Takings) -> String {
+    let mut words = vec![format!("{}/s", rate(takings.paid_per_s))];
+    let others = [
+        ("declined", takings.declined),
+        ("refunded", takings.refunded),
+        ("voided", takings.voided),
+        ("failed", takings.failed),
+        ("waiting", takings.waiting),
+        ("unresolved", takings.unresolved),
+    ];
+    let others = others.iter().filter(|(_, number)| *number > 0);
+    words.extend(others.map(|(word, number)| format!("{word} {}", count(*number))));
+    words.join(", ")
+}
+
+/// Every latency with its name and what it is, in milliseconds.
+pub fn latencies(summary: &Summary) -> Vec<(&'static str, Percentiles, &'static str)> {
+    let mut rows = vec![
+        ("submit", summary.submit_ms, "intended start to 202"),
+        (
+            "outcome",
+            summary.outcome_ms,
+            "intended start to outcome told",
+        ),
+        (
+            "service",
+            summary.service_ms,
+            "first byte sent to 202, of the last try",
+        ),
+        (
+            "decide",
+            summary.decide_ms,
+            "accepted to decided, on the server",
+        ),
+    ];
+    if let Some(takings) = &summary.payments {
+        rows.push(("pay", takings.pay_ms, "call to booking"));
+        let stuck = "call to end, where the gateway hangs";
+        rows.push(("stuck", takings.stuck_resolved_ms, stuck));
+    }
+    rows
 }
 
 /// How the requests came.

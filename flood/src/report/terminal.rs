@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::numbers::{count, model, ms, rate, sum, tally};
+use super::numbers::{self, count, model, ms, payments, rate, sum, tally};
 use crate::{figures::Percentiles, summary::Summary};
 
 /// The most violations that are shown; the JSON has all of them.
@@ -68,6 +68,9 @@ fn totals(text: &mut String, summary: &Summary) {
     if summary.quarantined > 0 {
         number(text, "  quarantined", summary.quarantined, String::new());
     }
+    if let Some(takings) = &summary.payments {
+        number(text, "paid", takings.captured, payments(takings));
+    }
     if !summary.retries.is_empty() {
         number(
             text,
@@ -110,37 +113,25 @@ fn latencies(text: &mut String, summary: &Summary) {
         ["p50", "p90", "p99", "max"].map(str::to_owned),
         "",
     );
-    let rows = [
-        ("submit", summary.submit_ms, "intended start to 202"),
-        (
-            "outcome",
-            summary.outcome_ms,
-            "intended start to outcome told",
-        ),
-        (
-            "service",
-            summary.service_ms,
-            "first byte sent to 202, of the last try",
-        ),
-        (
-            "decide",
-            summary.decide_ms,
-            "accepted to decided, on the server",
-        ),
-    ];
-    for (name, Percentiles { p50, p90, p99, max }, meaning) in rows {
+    for (name, Percentiles { p50, p90, p99, max }, meaning) in numbers::latencies(summary) {
         row(text, name, [p50, p90, p99, max].map(ms), meaning);
     }
 }
 
 fn verdict(text: &mut String, summary: &Summary) {
-    let checked = if summary.database_checked {
-        "against every row of the database"
+    let mut checked = if summary.database_checked {
+        "against every row of the database".to_owned()
     } else {
-        "against the API only: no --database-url was given"
+        "against the API only: no --database-url was given".to_owned()
     };
+    if let Some(takings) = &summary.payments {
+        checked += match takings.mismatches {
+            Some(_) => ", and the gateway's ledger",
+            None => ", without the gateway's ledger",
+        };
+    }
     let lost = count(summary.lost);
-    line(text, "checked", checked.to_owned());
+    line(text, "checked", checked);
     if summary.is_clean() {
         line(
             text,
@@ -153,13 +144,23 @@ fn verdict(text: &mut String, summary: &Summary) {
     line(
         text,
         "verdict",
-        format!("BROKEN: {lost} lost, {broken} violations"),
+        match summary.mismatches() {
+            0 => format!("BROKEN: {lost} lost, {broken} violations"),
+            mismatches => format!(
+                "BROKEN: {lost} lost, {broken} violations, {} mismatches with the gateway",
+                count(mismatches)
+            ),
+        },
     );
     for violation in summary.violations.iter().take(VIOLATIONS_SHOWN) {
         let _ = writeln!(text, "    {violation}");
     }
     if broken > VIOLATIONS_SHOWN {
         let _ = writeln!(text, "    and {} more", broken - VIOLATIONS_SHOWN);
+    }
+    let mismatched = summary.payments.iter().flat_map(|it| &it.mismatched);
+    for mismatch in mismatched.take(VIOLATIONS_SHOWN) {
+        let _ = writeln!(text, "    mismatch: {mismatch}");
     }
 }
 
@@ -180,7 +181,11 @@ fn row(text: &mut String, name: &str, [a, b, c, d]: [String; 4], meaning: &str) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{checker::Violation, summary::tests::summary};
+    use crate::{
+        checker::Violation,
+        summary::tests::{summary, takings},
+        takings::Takings,
+    };
 
     #[test]
     fn a_clean_flood_reads_like_this() {
@@ -206,6 +211,35 @@ mod tests {
   verdict         clean: nothing lost, nothing doubled, no promise broken
 ";
         assert_eq!(render(&summary()), expected);
+    }
+
+    #[test]
+    fn payments_are_a_line_of_the_totals_and_two_of_the_latencies() {
+        let mut summary = summary();
+        summary.payments = Some(takings());
+        let text = render(&summary);
+        for line in [
+            "  paid                     90   12.5/s, declined 8, voided 2\n",
+            "  pay                    5.00      6.00      7.00      8.00   call to booking\n",
+            "  checked         against the API only: no --database-url was given, and the gateway's ledger\n",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert!(text.contains("verdict         clean"), "{text}");
+    }
+
+    #[test]
+    fn a_mismatch_with_the_gateway_breaks_the_verdict() {
+        let mut summary = summary();
+        summary.payments = Some(Takings {
+            mismatches: Some(2),
+            ..takings()
+        });
+        let text = render(&summary);
+        assert!(
+            text.contains("BROKEN: 0 lost, 0 violations, 2 mismatches with the gateway"),
+            "{text}"
+        );
     }
 
     #[test]
