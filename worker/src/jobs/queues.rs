@@ -17,13 +17,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Job, Jobs, all_queues};
+use super::{Job, Jobs, all_queues, pace::Pace};
 
 /// The connections in which apalis fetches and acknowledges.
 pub const CONNECTIONS: u32 = 2;
 
 /// The pause before the queues are begun anew.
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long the others may take to end when one has failed; some wait for a database that is away.
+const FAILED_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long connections may take to say goodbye.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
@@ -71,13 +74,23 @@ pub async fn run(jobs: Jobs, drain: Duration, stop: CancellationToken) {
 async fn live(queues: Queues, drain: Duration, stop: &CancellationToken) {
     let failed = CancellationToken::new();
     let failing = failed.clone();
+    // Begins when they are to end. Jobs outlive the handlers that wait for them.
+    let asked = stop.clone();
+    let terminator = async move {
+        let patience = if asked.is_cancelled() {
+            drain
+        } else {
+            FAILED_PATIENCE
+        };
+        tokio::time::sleep(patience).await;
+    };
     let monitor = Monitor::new()
         .should_restart(move |worker, error| {
             warn!(worker = worker.name(), %error, "a job queue failed");
             failing.cancel();
             false
         })
-        .shutdown_timeout(drain);
+        .with_terminator(terminator);
     let monitor = all_queues(monitor, &queues);
     let ended = async {
         tokio::select! {
@@ -104,7 +117,7 @@ pub fn register<J: Job>(monitor: Monitor, queues: &Queues) -> Monitor {
     monitor.register(move |_| {
         let storage = PostgresStorage::<J>::new(&pool).with_config(config.clone());
         WorkerBuilder::new(name.as_str())
-            .backend(storage.poll_with_interval(jobs.interval))
+            .backend(storage.poll_with_strategy(Pace::every(jobs.interval)))
             .data(jobs.clone())
             .concurrency(J::AT_ONCE)
             .build(handle::<J>)
