@@ -9,6 +9,7 @@ mod apply_event;
 mod cancel_show;
 mod deliver_webhooks;
 mod dispatcher;
+mod pace;
 mod prune;
 mod queues;
 mod reconcile;
