@@ -75,6 +75,9 @@ pub struct About {
     pub show_id: Uuid,
     pub payment_id: Uuid,
     pub gateway_id: String,
+    /// How the charge stood then, if the event says so. Only to tell news from what we know: what
+    /// counts is how it stands now.
+    pub told: Option<ChargeStatus>,
 }
 
 /// Why a callback is not believed.

@@ -1,5 +1,5 @@
 //! What gateways tell us: believed only when signed, stored once, and never taken at its word. A
-//! callback makes us look at the charge; what we see then counts.
+//! callback that tells something new makes us look at the charge; what we see then counts.
 
 use std::sync::Arc;
 
@@ -9,8 +9,15 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use chrono::Utc;
+use sqlx::PgPool;
 use stampede_payments::gateway::About;
-use stampede_shared::store::gateway_events::{self, GatewayEvent};
+use stampede_shared::{
+    domain::payment::{ChargeStatus, is_news},
+    store::{
+        gateway_events::{self, GatewayEvent},
+        payments,
+    },
+};
 
 use crate::{
     app::SharedApp,
@@ -50,14 +57,12 @@ pub async fn receive_callback(
         metrics::counter!("stampede_callbacks_total", "result" => "not_ours").increment(1);
         return Ok(StatusCode::OK);
     };
+    let told = about.told;
     let event = event(gateway.name(), callback.event_id, about);
     let pool = app.database.pool.clone();
-    let stored = event.clone();
+    let new = event.clone();
     // A gateway that hangs up must not leave a write half done.
-    let stored = tokio::spawn(async move {
-        let mut connection = pool.acquire().await?;
-        gateway_events::store(&mut connection, &stored).await
-    });
+    let stored = tokio::spawn(async move { store(&pool, &new, told).await });
     let is_new = stored
         .await
         .map_err(|error| Problem::internal(error.into()))??;
@@ -67,6 +72,22 @@ pub async fn receive_callback(
         apply(&app, event);
     }
     Ok(StatusCode::OK)
+}
+
+/// Stores an event; returns whether the charge is to be looked at. Most events tell what our own calls
+/// have brought about, and a look for each would double the load of a sale.
+async fn store(
+    pool: &PgPool,
+    event: &GatewayEvent,
+    told: Option<ChargeStatus>,
+) -> sqlx::Result<bool> {
+    let mut connection = pool.acquire().await?;
+    let (show_id, ids) = (event.show_id, [event.payment_id]);
+    let found = payments::find(&mut connection, show_id, &ids).await?;
+    let is_known = found.first().zip(told).is_some_and(|(payment, told)| {
+        payment.charge_id.as_ref() == Some(&event.charge_id) && !is_news(payment.state, told)
+    });
+    gateway_events::store(&mut connection, event, !is_known).await
 }
 
 fn event(gateway: &'static str, event_id: String, about: About) -> GatewayEvent {

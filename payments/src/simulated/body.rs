@@ -50,25 +50,32 @@ pub(super) struct EventBody {
     charge: Option<ChargeReference>,
 }
 
-/// All that we take from an event: how the charge stands, we ask.
+/// All that we take from an event: how the charge stands now, we ask.
 #[derive(Debug, Deserialize)]
 struct ChargeReference {
     id: String,
+    status: Option<Status>,
     metadata: MetadataBody,
+}
+
+impl From<Status> for ChargeStatus {
+    fn from(status: Status) -> ChargeStatus {
+        match status {
+            Status::Pending => ChargeStatus::Pending,
+            Status::Declined => ChargeStatus::Declined,
+            Status::Authorized => ChargeStatus::Authorized,
+            Status::Captured => ChargeStatus::Captured,
+            Status::Refunded => ChargeStatus::Refunded,
+            Status::Voided => ChargeStatus::Voided,
+        }
+    }
 }
 
 impl From<ChargeBody> for Charge {
     fn from(body: ChargeBody) -> Charge {
         Charge {
             gateway_id: body.id,
-            status: match body.status {
-                Status::Pending => ChargeStatus::Pending,
-                Status::Declined => ChargeStatus::Declined,
-                Status::Authorized => ChargeStatus::Authorized,
-                Status::Captured => ChargeStatus::Captured,
-                Status::Refunded => ChargeStatus::Refunded,
-                Status::Voided => ChargeStatus::Voided,
-            },
+            status: body.status.into(),
             captured: body.captured,
             refunded: body.refunded,
             currency: body.currency,
@@ -87,6 +94,7 @@ impl From<EventBody> for Callback {
                 show_id: charge.metadata.show_id?,
                 payment_id: charge.metadata.payment_id?,
                 gateway_id: charge.id,
+                told: charge.status.map(ChargeStatus::from),
             })
         });
         Callback {

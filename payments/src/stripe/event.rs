@@ -1,15 +1,17 @@
-//! Reads the events that Stripe sends. What they say of the money is not read: we look it up.
+//! Reads the events that Stripe sends. What they say of the money is not believed: we look it up.
 
 use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::gateway::{About, Callback, CallbackError};
+use crate::gateway::{About, Callback, CallbackError, ChargeStatus};
 
 #[derive(Deserialize)]
 struct Event {
     id: String,
     object: String,
+    #[serde(rename = "type", default)]
+    kind: String,
     data: Data,
 }
 
@@ -27,12 +29,12 @@ pub(super) fn read(body: &[u8]) -> Result<Callback, CallbackError> {
     }
     Ok(Callback {
         event_id: event.id,
-        about: about(&event.data.object),
+        about: about(&event.kind, &event.data.object),
     })
 }
 
 /// Our ids are on the intent, and Stripe copies them to the charge when it makes it.
-fn about(subject: &Value) -> Option<About> {
+fn about(kind: &str, subject: &Value) -> Option<About> {
     let gateway_id = match subject["object"].as_str()? {
         "payment_intent" => &subject["id"],
         "charge" => &subject["payment_intent"],
@@ -43,5 +45,17 @@ fn about(subject: &Value) -> Option<About> {
         show_id: our_id("show_id")?,
         payment_id: our_id("payment_id")?,
         gateway_id: gateway_id.as_str()?.to_owned(),
+        told: told(kind),
     })
+}
+
+/// How the charge stands after an event of that type, of those that come with every payment.
+fn told(kind: &str) -> Option<ChargeStatus> {
+    match kind {
+        "payment_intent.amount_capturable_updated" => Some(ChargeStatus::Authorized),
+        "payment_intent.succeeded" => Some(ChargeStatus::Captured),
+        "payment_intent.canceled" => Some(ChargeStatus::Voided),
+        "payment_intent.payment_failed" => Some(ChargeStatus::Declined),
+        _ => None,
+    }
 }

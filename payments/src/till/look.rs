@@ -18,6 +18,7 @@ use stampede_shared::{
         show_inventory::Locked,
     },
 };
+use tracing::error;
 use uuid::Uuid;
 
 use super::Terms;
@@ -101,6 +102,22 @@ pub(super) async fn look(
     Ok(answers)
 }
 
+/// Whether it is a second charge of a payment: of a gateway that forgot a key. Following it would take the
+/// money twice; it is for reconciliation to show.
+fn is_stray(payment: &Payment, seen: &Seen) -> bool {
+    let (Some(known), Some(charge)) = (&payment.charge_id, seen.charge()) else {
+        return false;
+    };
+    let stray = *known != charge.gateway_id;
+    if stray {
+        error!(
+            show.id = %payment.show_id, payment.id = %payment.payment_id,
+            charge.id = charge.gateway_id, "the gateway made a second charge for a payment"
+        );
+    }
+    stray
+}
+
 /// A batch of looks: the payments as they stand, and what is to be written.
 #[derive(Default)]
 struct Round {
@@ -127,6 +144,14 @@ impl Round {
         let rivalled = self.pinned.contains(&payment.hold_id) && payment.booking_id.is_none();
         payment.rivalled |= rivalled;
         let before = payment.clone();
+        if is_stray(&payment, &look.seen) {
+            return Some(Looked {
+                payment,
+                step: Step::Rest,
+                moved: false,
+                needs_map: false,
+            });
+        }
         let status = look.seen.charge().map(|charge| charge.status);
         let seats = payment.seats(self.show_cancelled);
         if let Some(charge) = look.seen.charge() {

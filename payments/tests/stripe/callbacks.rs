@@ -5,7 +5,7 @@ use hmac::{Hmac, Mac};
 use serde_json::Value;
 use sha2::Sha256;
 use stampede_payments::{
-    gateway::{About, Callback, CallbackError, Gateway},
+    gateway::{About, Callback, CallbackError, ChargeStatus, Gateway},
     stripe::Stripe,
 };
 
@@ -66,9 +66,17 @@ async fn events_of_an_intent_and_of_its_charge_are_about_our_payment() {
         show_id: SHOW,
         payment_id: PAYMENT,
         gateway_id: INTENT.to_owned(),
+        told: None,
     };
-    for name in ["event_intent_capturable", "event_charge_refunded"] {
-        assert_eq!(about(&recorded(name)).await, Some(ours.clone()), "{name}");
+    for (name, told) in [
+        ("event_intent_capturable", Some(ChargeStatus::Authorized)),
+        ("event_charge_refunded", None),
+    ] {
+        let ours = About {
+            told,
+            ..ours.clone()
+        };
+        assert_eq!(about(&recorded(name)).await, Some(ours), "{name}");
     }
 }
 

@@ -140,6 +140,22 @@ pub enum ChargeStatus {
     Voided,
 }
 
+/// Whether it is news for a payment in `state` that its charge stood so at some time. What it has been
+/// through before is none: a charge never goes back.
+pub fn is_news(state: PaymentState, told: ChargeStatus) -> bool {
+    use PaymentState as P;
+    match told {
+        ChargeStatus::Pending => state == P::Created,
+        ChargeStatus::Authorized => {
+            matches!(state, P::Created | P::Declined | P::Voided | P::Failed)
+        }
+        ChargeStatus::Captured => !matches!(state, P::Captured | P::Refunding | P::Refunded),
+        ChargeStatus::Refunded => state != P::Refunded,
+        ChargeStatus::Declined => state != P::Declined,
+        ChargeStatus::Voided => state != P::Voided,
+    }
+}
+
 /// Whether the seats of a payment's hold can be booked for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Seats {

@@ -14,24 +14,30 @@ pub struct GatewayEvent {
     pub charge_id: String,
 }
 
-/// Stores an event. Returns whether it still has to be applied: not when it was applied before.
-pub async fn store(connection: &mut PgConnection, event: &GatewayEvent) -> sqlx::Result<bool> {
+/// Stores an event, as applied when it is no news. Returns whether it still has to be applied: not when
+/// it was applied before.
+pub async fn store(
+    connection: &mut PgConnection,
+    event: &GatewayEvent,
+    is_news: bool,
+) -> sqlx::Result<bool> {
     let stored = sqlx::query!(
         "insert into gateway_events (
-            show_id, gateway, event_id, payment_id, charge_id, received_at
+            show_id, gateway, event_id, payment_id, charge_id, received_at, applied_at
         )
-        values ($1, $2, $3, $4, $5, now())
+        values ($1, $2, $3, $4, $5, now(), case when $6 then null else now() end)
         on conflict (show_id, gateway, event_id) do nothing",
         event.show_id,
         event.gateway,
         event.event_id,
         event.payment_id,
         event.charge_id,
+        is_news,
     )
     .execute(&mut *connection)
     .await?;
     if stored.rows_affected() > 0 {
-        return Ok(true);
+        return Ok(is_news);
     }
     let applied = sqlx::query_scalar!(
         r#"select applied_at is not null as "applied!"

@@ -183,3 +183,21 @@ fn wherever_it_was_left_it_ends_with_a_booking_and_the_money_or_with_neither() {
         assert!(!reserved, "from {world:?} to {end:?}");
     }
 }
+
+#[test]
+fn what_changes_anything_is_news() {
+    for state in PaymentState::ALL {
+        for charge in CHARGES.into_iter().flatten() {
+            for seats in SEATS {
+                // A payment with a charge that is authorized has been told so by its own look.
+                let looked = follow(state, seats, Some(charge));
+                let known = state == PaymentState::Authorized && charge == ChargeStatus::Authorized;
+                if looked != Follow::Stay && !known {
+                    assert!(is_news(state, charge), "{state:?} {seats:?} {charge:?}");
+                }
+            }
+        }
+    }
+    assert!(!is_news(PaymentState::Captured, ChargeStatus::Authorized));
+    assert!(!is_news(PaymentState::Refunded, ChargeStatus::Captured));
+}
