@@ -76,17 +76,17 @@ impl Shop {
         }
     }
 
-    async fn request_of(&self, buyer: &Buyer, payment: &Value) -> Value {
+    pub async fn request_of(&self, buyer: &Buyer, payment: &Value) -> Value {
         let request = payment["request_id"].as_str().unwrap();
         buyer.poll(&self.show, request, 0).await.expect(200)
     }
 
-    async fn booking(&self, buyer: &Buyer, booking: &str) -> Value {
+    pub async fn booking(&self, buyer: &Buyer, booking: &str) -> Value {
         let path = format!("/v1/shows/{}/bookings/{booking}", self.show);
         buyer.get(&path).await.expect(200)
     }
 
-    async fn cancel(&self, buyer: &Buyer, booking: &str, key: &str) -> Answer {
+    pub async fn cancel(&self, buyer: &Buyer, booking: &str, key: &str) -> Answer {
         let path = format!("/v1/shows/{}/bookings/{booking}/cancel", self.show);
         let request = buyer.request(Method::POST, &path);
         send(request.header("idempotency-key", key).json(&json!({}))).await

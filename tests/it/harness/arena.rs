@@ -135,13 +135,18 @@ impl Arena {
 
     /// The same with failpoints set, such as `decide_request=panic`.
     pub async fn worker_failing(&self, failpoints: &str, arguments: &[&str]) -> Process {
+        let mut process = self.dying_worker(failpoints, arguments);
+        process.said("working").await;
+        process
+    }
+
+    /// The same, not waited for: it may be over before it says that it works.
+    pub fn dying_worker(&self, failpoints: &str, arguments: &[&str]) -> Process {
         let mut command = binary();
         command
             .env("DATABASE_URL", self.database_url())
             .env("FAILPOINTS", failpoints);
-        let mut process = Process::spawn("worker", command.arg("worker").args(arguments));
-        process.said("working").await;
-        process
+        Process::spawn("worker", command.arg("worker").args(arguments))
     }
 
     /// Crashes the Postgres of this test and starts it again; only with

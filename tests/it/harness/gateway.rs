@@ -141,17 +141,18 @@ impl Gateway {
         self.method(card).await
     }
 
-    /// All charges, the oldest first; at most 500.
+    /// All charges, the oldest first.
     pub async fn charges(&self) -> Vec<Value> {
-        let page = self
-            .call(
-                Method::GET,
-                "/v1/charges?since=2000-01-01T00:00:00Z&limit=500",
-                None,
-            )
-            .await
-            .expect(200);
-        page["charges"].as_array().expect("a ledger").clone()
+        let mut charges: Vec<Value> = Vec::new();
+        let mut path = "/v1/charges?since=2000-01-01T00:00:00Z&limit=500".to_owned();
+        loop {
+            let page = self.call(Method::GET, &path, None).await.expect(200);
+            charges.extend_from_slice(page["charges"].as_array().expect("a ledger"));
+            let Some(next) = page["next"].as_str() else {
+                return charges;
+            };
+            path = format!("/v1/charges?since=2000-01-01T00:00:00Z&limit=500&after={next}");
+        }
     }
 
     /// What the gateway took for a payment, less what it gave back.

@@ -12,7 +12,9 @@ mod cluster;
 mod gateway;
 mod halls;
 mod invariants;
+mod money;
 mod process;
+mod receiver;
 
 use std::{future::Future, time::Duration};
 
@@ -25,7 +27,9 @@ pub use self::{
     gateway::{DECLINED_CARD, GOOD_CARD, Gateway, STEP_CARD},
     halls::{floor, paid_show, seated, show},
     invariants::breaches,
+    money::Money,
     process::{Process, binary},
+    receiver::{Receiver, Reply, Told},
 };
 
 /// Signs the buyers' tokens of all tests.

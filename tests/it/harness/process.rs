@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    os::unix::process::ExitStatusExt,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
@@ -14,6 +15,9 @@ use super::eventually;
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 const EXIT_LIMIT: Duration = Duration::from_secs(30);
+
+/// How a process ends that ends itself, on Unix.
+const SIGABRT: i32 = 6;
 
 /// A command of the binary under test. Settings from the environment of the test run do not reach it.
 pub fn binary() -> Command {
@@ -124,6 +128,13 @@ impl Process {
             collector.join().expect("collecting what the process says");
         }
         status.expect("it ended")
+    }
+
+    /// Waits for its end at a fail point that ends processes; nothing else will do.
+    pub async fn crash(&mut self) {
+        let status = self.exit().await;
+        let aborted = status.signal() == Some(SIGABRT);
+        assert!(aborted, "{} ended with {status}", self.name);
     }
 
     /// Asks it to stop and waits until it has; it must say that all went well.
