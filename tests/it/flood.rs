@@ -1,6 +1,8 @@
 //! The flood as a real process: that it finds nothing when all is well, and everything that is not.
 
-use std::{future::ready, path::PathBuf, time::Duration};
+mod pays;
+
+use std::{future::ready, path::PathBuf, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 use sqlx::{Executor, PgPool, postgres::PgPoolOptions};
@@ -26,14 +28,26 @@ pub struct Flood {
 impl Flood {
     /// Starts it; `arguments` say how many come and when.
     pub fn start(arena: &Arena, url: &str, arguments: &[&str]) -> Flood {
-        let figures = format!("flood-{}.json", Uuid::now_v7().simple());
-        let figures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(figures);
         let mut command = binary();
         command
-            .env("DATABASE_URL", arena.database_url())
             .env("STAMPEDE_OPERATOR_KEY", operator_key(arena))
             .env("STAMPEDE_BUYER_SECRET", BUYER_SECRET)
-            .args(["flood", "--target", url])
+            .args(["flood", "--target", url]);
+        Flood::spawn(arena, command, arguments)
+    }
+
+    /// Starts one with a server of its own, beside the databases of the tests.
+    pub fn start_with_its_server(arena: &Arena, arguments: &[&str]) -> Flood {
+        let mut command = binary();
+        command.arg("flood");
+        Flood::spawn(arena, command, arguments)
+    }
+
+    fn spawn(arena: &Arena, mut command: Command, arguments: &[&str]) -> Flood {
+        let figures = format!("flood-{}.json", Uuid::now_v7().simple());
+        let figures = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(figures);
+        command
+            .env("DATABASE_URL", arena.database_url())
             .args(arguments)
             .arg("--json")
             .arg(&figures);
@@ -105,6 +119,8 @@ fn a_flood_of_thousands_loses_and_doubles_nothing() {
         let count = |name: &str| figures[name].as_u64().unwrap();
         assert_eq!(count("held") + count("rejected") + count("left"), 5_000);
         assert!(count("held") > 500 && count("confirmed") > 100, "{figures}");
+        // Without a gateway, nothing is to be paid.
+        assert_eq!(figures["payments"], Value::Null);
         api.stop().await;
         for worker in &mut workers {
             worker.stop().await;
@@ -244,20 +260,26 @@ const SABOTAGE: [(&str, &str); 17] = [
 fn the_checker_names_every_kind_of_breach() {
     run(async |arena| {
         let show_id = show_with_a_past(arena).await;
-        // One connection, in which every breach is made and taken back.
-        let options = PgPoolOptions::new().max_connections(1);
-        let pool = options.connect(&arena.database_url()).await.unwrap();
-        for (rule, statements) in SABOTAGE {
-            pool.execute("begin").await.unwrap();
-            pool.execute(statements).await.unwrap();
-            let violations = checker::check(&pool, show_id).await.unwrap();
-            let rules = rules_of(&violations, |violation| &violation.rule);
-            assert!(rules.contains(&rule), "{statements}: {rules:?}");
-            pool.execute("rollback").await.unwrap();
-            assert_eq!(checker::check(&pool, show_id).await.unwrap(), []);
-        }
-        pool.close().await;
+        find_all(arena, show_id, &SABOTAGE).await;
     });
+}
+
+/// Makes every breach in turn, sees that its rule names it, and takes it back.
+async fn find_all(arena: &Arena, show_id: Uuid, sabotage: &[(&'static str, &'static str)]) {
+    // One connection, so that a transaction around each breach takes it back.
+    let options = PgPoolOptions::new().max_connections(1);
+    let pool = options.connect(&arena.database_url()).await.unwrap();
+    assert_eq!(checker::check(&pool, show_id).await.unwrap(), []);
+    for &(rule, statements) in sabotage {
+        pool.execute("begin").await.unwrap();
+        pool.execute(statements).await.unwrap();
+        let violations = checker::check(&pool, show_id).await.unwrap();
+        let rules = rules_of(&violations, |violation| &violation.rule);
+        assert!(rules.contains(&rule), "{statements}: {rules:?}");
+        pool.execute("rollback").await.unwrap();
+        assert_eq!(checker::check(&pool, show_id).await.unwrap(), []);
+    }
+    pool.close().await;
 }
 
 #[test]

@@ -134,6 +134,7 @@ fn the_invariants_see_what_is_broken() {
         ),
         ("positions_without_gaps", "delete from booking_requests where position = 1"),
         ("bookings_equal_confirmed_holds", "delete from bookings"),
+        ("payments_equal_bookings", "update payments set state = 'refunded'"),
         (
             "everyone_has_an_outcome",
             "delete from outcomes where position = 2; update show_progress set decided_through = 1;
