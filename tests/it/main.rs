@@ -16,6 +16,7 @@ mod limits;
 mod long_polls;
 mod many_shows;
 mod operators;
+mod payment_callbacks;
 mod payment_crashes;
 mod payment_races;
 mod payments;

@@ -9,10 +9,12 @@ use super::{
     arena::Arena,
     client::{Answer, Api, http_client, send},
     process::{Process, binary},
+    receiver::hmac_sha256,
 };
 
 const KEY: &str = "sk_simulated_for_tests";
-const CALLBACK_SECRET: &str = "the secret of the callbacks of the tests";
+/// Signs its callbacks.
+pub const CALLBACK_SECRET: &str = "the secret of the callbacks of the tests";
 
 /// A card that is accepted.
 pub const GOOD_CARD: &str = "4242424242424242";
@@ -51,6 +53,13 @@ impl Arena {
             api_address,
         }
     }
+}
+
+/// The `Gateway-Signature` of a callback that is signed at that time.
+pub fn sign(secret: &str, at: i64, body: &str) -> String {
+    let tag = hmac_sha256(secret.as_bytes(), format!("{at}.{body}").as_bytes());
+    let hex: String = tag.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("t={at},v1={hex}")
 }
 
 /// An address at which nobody listens, as far as anyone can know.

@@ -24,7 +24,7 @@ pub use self::{
     arena::{Arena, run, run_with_own_postgres},
     backlog::{decided_through, join_lines, open_floors},
     client::{Answer, Api, Buyer, send, try_send},
-    gateway::{DECLINED_CARD, GOOD_CARD, Gateway, STEP_CARD},
+    gateway::{CALLBACK_SECRET, DECLINED_CARD, GOOD_CARD, Gateway, STEP_CARD, sign},
     halls::{floor, paid_show, seated, show},
     invariants::breaches,
     money::Money,

@@ -128,7 +128,8 @@ impl Told {
     }
 }
 
-fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
+/// RFC 2104.
+pub(super) fn hmac_sha256(key: &[u8], text: &[u8]) -> Vec<u8> {
     assert!(key.len() <= BLOCK);
     let mut block = [0; BLOCK];
     block[..key.len()].copy_from_slice(key);
