@@ -117,6 +117,7 @@ fn the_guards_of_the_promises_are_there_by_name() {
             "booking_requests_key_once",
             "outcomes_once",
             "bookings_once",
+            "webhook_deliveries_once",
             "holds_position_once",
         ] {
             assert!(names.iter().any(|name| name == guard), "{guard} is missing");

@@ -198,6 +198,25 @@ fn every_event_arrives_signed_and_numbered_in_its_order() {
 }
 
 #[test]
+fn a_closed_sale_tells_whom_it_turned_away() {
+    run(async |arena| {
+        let receiver = Receiver::start().await;
+        let (_api, api) = api(arena).await;
+        let _worker = arena.worker(&HASTY).await;
+        register(&api, &receiver.url, &["request.rejected"]).await;
+        let show = open_floor(&api).await;
+        api.sale(&show, "pause").await.expect(200);
+        let wish = json!({"wishes": [places("FLOOR", 1)]});
+        let accepted = api.buyer("ada").submit(&show, &wish).await.expect(202);
+        api.sale(&show, "close").await.expect(200);
+        let told = receiver.told_at_least(1).await;
+        let data = &told[0].body["data"];
+        assert_eq!(data["request_id"], accepted["id"]);
+        assert_eq!(data["reason"], "sale_closed");
+    });
+}
+
+#[test]
 fn what_fails_is_tried_again_until_it_is_delivered_and_no_redirect_is_followed() {
     run(async |arena| {
         let (receiver, elsewhere) = (Receiver::start().await, Receiver::start().await);
@@ -508,9 +527,17 @@ fn old_events_are_thrown_away_but_none_that_an_endpoint_waits_for() {
         let (_api, api) = api(arena).await;
         let mut worker = arena.worker(&HASTY).await;
         let endpoint = register(&api, &receiver.url, &["*"]).await;
+        // The first event is one that an endpoint waited for which is gone now.
+        broken.always(Reply::Status(500));
+        let gone = register(&api, &broken.url, &["*"]).await;
         let show = open_floor(&api).await;
         receiver.told_at_least(1).await;
-        // The second event goes to both, and one never takes it.
+        broken.told_at_least(1).await;
+        let path = format!("/webhooks/{}", id(&gone));
+        let removed = api.operate(Method::DELETE, &path, None).await;
+        assert_eq!(removed.status, 204);
+        // The second event goes to two endpoints, and one never takes it.
+        let broken = Receiver::start().await;
         broken.always(Reply::Status(500));
         register(&api, &broken.url, &["*"]).await;
         api.sale(&show, "pause").await.expect(200);

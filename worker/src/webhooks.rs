@@ -10,13 +10,19 @@ pub mod fan_out;
 mod message;
 pub mod prune;
 mod resolve;
+mod stream;
 pub mod watch;
 
 use std::time::Duration;
 
 use stampede_shared::webhooks::WebhookSettings;
 
-pub use call::{Answer, Caller};
+use call::{Answer, Caller};
+
+pub use stream::{End, Stream};
+
+/// A lease is so many times as long as a call may take.
+const LEASE_IN_TIMEOUTS: u32 = 3;
 
 /// How deliveries are made and kept.
 #[derive(Debug, Clone, clap::Args)]
@@ -42,9 +48,9 @@ pub struct DeliverySettings {
 /// What makes the deliveries of this process. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Webhooks {
-    pub caller: Caller,
-    pub timeout: Duration,
-    pub retry: Duration,
+    caller: Caller,
+    timeout: Duration,
+    retry: Duration,
     pub retention_days: u16,
 }
 
@@ -57,5 +63,10 @@ impl Webhooks {
             retry: Duration::from_millis(settings.webhook_retry_ms),
             retention_days: settings.webhook_retention_days,
         })
+    }
+
+    /// How long a job has what it works on, without a word from it.
+    pub fn lease(&self) -> Duration {
+        self.timeout * LEASE_IN_TIMEOUTS
     }
 }

@@ -104,6 +104,12 @@ impl WebhookView {
 /// `data.sequence` counts up within `data.show_id`, in the order in which things happened. A delivery may
 /// come twice, and behind a later one. Any answer but 2xx is a failure, redirects among them; tries go on for
 /// about three days.
+///
+/// `data` of every event: `show_id`, `sequence`, `request_id` and `booking_id`, null where there is none. Beside it:
+/// `request.held`: `hold_id`, `buyer_id`, `quantity`, `seats`, `section`, `total`, `fees`, `expires_at`;
+/// `request.rejected`: `reason`; `request.expired`: `hold_id`, `buyer_id`, `quantity`; those of bookings and payments:
+/// `hold_id`, `payment_id`, `buyer_id`, and `reason` where there is one; `sale.state_changed`: `from`, `to` and the
+/// `reason` of the operator's command.
 #[utoipa::path(
     post, path = "/v1/operator/webhooks", tag = "webhooks", security(("operator" = [])),
     request_body = WebhookBody,

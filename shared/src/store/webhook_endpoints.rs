@@ -141,17 +141,21 @@ pub struct Target {
     pub secret: String,
     /// The secret before, as long as it signs as well.
     pub previous_secret: Option<String>,
+    /// Whether nothing has been delivered of late.
+    pub failing: bool,
 }
 
 /// The target of an endpoint; `None` when it is disabled, or gone.
 pub async fn find_target(pool: &PgPool, endpoint_id: Uuid) -> sqlx::Result<Option<Target>> {
     sqlx::query_as!(
         Target,
-        "select url, secret,
-            case when previous_until > now() then previous_secret end as previous_secret
+        r#"select
+            url, secret,
+            case when previous_until > now() then previous_secret end as previous_secret,
+            failing_since is not null as "failing!"
         from webhook_endpoints
         where endpoint_id = $1 and disabled_at is null
-        limit $2",
+        limit $2"#,
         endpoint_id,
         1,
     )

@@ -126,9 +126,11 @@ pub async fn finish(
         set
             leased_until = null,
             due_at = (
-                select min(due_at)
+                select due_at
                 from webhook_deliveries
                 where show_id = $1 and endpoint_id = $2 and due_at is not null
+                order by due_at
+                limit 1
             )
         where show_id = $1 and endpoint_id = $2",
         show_id,

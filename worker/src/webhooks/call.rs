@@ -31,7 +31,7 @@ const REFUSAL_MAX_BYTES: usize = 1024;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many idle connections to one host stay open for the next call.
-const IDLE_MAX: usize = 8;
+const IDLE_MAX: usize = 16;
 
 /// What became of a call.
 #[derive(Debug)]
@@ -208,6 +208,7 @@ mod tests {
             url: url.to_owned(),
             secret: "whsec_AAAA".to_owned(),
             previous_secret: None,
+            failing: false,
         };
         let answer = caller.call(&target, Uuid::nil(), &due()).await;
         assert!(answer.status.is_none());

@@ -76,6 +76,7 @@ mod tests {
             url: "https://example.com".to_owned(),
             secret: SECRET.to_owned(),
             previous_secret: previous_secret.map(str::to_owned),
+            failing: false,
         }
     }
 
