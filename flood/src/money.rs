@@ -134,7 +134,7 @@ impl Comparison<'_> {
         }
         if !matches!(
             payment.told,
-            Told::Declined | Told::Expired | Told::NotCharged
+            Told::Declined | Told::Expired | Told::NotCharged | Told::Waits
         ) {
             return;
         }
@@ -143,7 +143,7 @@ impl Comparison<'_> {
             .is_some_and(|row| matches!(row.state.as_str(), "captured" | "capturing"));
         if taken || charges.is_some_and(|charges| net(charges) > 0) {
             let detail = format!("told {payment:?}, the rows say {row:?}, the gateway {charges:?}");
-            self.note("declined_is_not_charged", detail);
+            self.note("unpaid_is_not_charged", detail);
         }
     }
 

@@ -233,3 +233,83 @@ fn end_of(told: Told, paying: Option<Paying>) -> End {
         (Told::Declined | Told::NotCharged | Told::Waits, _) => End::Abandoned,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper::{HeaderMap, body::Bytes};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const ID: Uuid = Uuid::from_u128(1);
+    const BOOKING: Uuid = Uuid::from_u128(2);
+
+    fn heard(status: u16, state: &str, next_action: Value, booked: bool) -> Option<Option<Told>> {
+        let booking = booked.then(|| json!({ "id": BOOKING }));
+        let payment = json!({
+            "id": ID, "state": state, "next_action": next_action, "reason": null,
+            "booking": booking,
+        });
+        let payment = serde_json::from_value(payment).unwrap();
+        hear(status, &payment).map(|heard| heard.told)
+    }
+
+    #[test]
+    fn a_payment_tells_how_it_stands() {
+        let null = || Value::Null;
+        let booked = Some(Some(Told::Booked(BOOKING)));
+        assert_eq!(heard(201, "captured", null(), true), booked);
+        assert_eq!(heard(200, "captured", null(), true), booked);
+        assert_eq!(heard(202, "created", null(), false), Some(None));
+        assert_eq!(heard(202, "capturing", null(), true), Some(None));
+        let step = json!("http://127.0.0.1:1/steps/ch_1");
+        assert_eq!(heard(202, "created", step, false), Some(Some(Told::Waits)));
+        let declined = Some(Some(Told::Declined));
+        assert_eq!(heard(200, "declined", null(), false), declined);
+    }
+
+    #[test]
+    fn a_payment_that_contradicts_itself_is_not_believed() {
+        for (status, state, booked) in [
+            (201, "captured", false),
+            (202, "captured", true),
+            (201, "created", false),
+            (201, "declined", false),
+            (200, "declined", true),
+            (200, "capturing", false),
+        ] {
+            let told = heard(status, state, Value::Null, booked);
+            assert_eq!(told, None, "{status} {state}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_tells_which_payment_it_is_about() {
+        let refusal = |status, code: &str| {
+            let mut headers = HeaderMap::new();
+            let location = format!("/v1/shows/x/payments/{ID}");
+            headers.insert(LOCATION, location.parse().unwrap());
+            let body = Bytes::from(json!({ "code": code }).to_string());
+            let took = Duration::ZERO;
+            let answer = Answer {
+                status,
+                headers,
+                body,
+                took,
+            };
+            hear_refusal(&answer).map(|heard| (heard.id, heard.told))
+        };
+        let declined = Some((Some(ID), Some(Told::Declined)));
+        assert_eq!(refusal(402, "payment-declined"), declined);
+        let expired = Some((Some(ID), Some(Told::Expired)));
+        assert_eq!(refusal(410, "hold-expired"), expired);
+        for (status, code) in [
+            (409, "already-confirmed"),
+            (409, "payment-in-progress"),
+            (422, "idempotency-key-reused"),
+            (500, "payment-declined"),
+        ] {
+            assert_eq!(refusal(status, code), None, "{code}");
+        }
+    }
+}
