@@ -53,6 +53,16 @@ mod tests {
         assert_eq!(allowed(found.clone().into_iter(), true).unwrap(), found);
     }
 
+    #[tokio::test]
+    async fn the_name_of_this_machine_leads_nowhere_unless_it_may() {
+        let resolve = async |allow_private| {
+            let name = "localhost".parse().unwrap();
+            Resolver { allow_private }.resolve(name).await.is_ok()
+        };
+        assert!(!resolve(false).await);
+        assert!(resolve(true).await);
+    }
+
     #[test]
     fn a_name_with_private_addresses_only_leads_nowhere() {
         let found = addresses(&["169.254.169.254:0", "10.0.0.1:0"]);
