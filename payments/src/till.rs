@@ -79,7 +79,7 @@ enum Call {
 #[derive(Debug, Clone)]
 enum Answer {
     Opened(Result<Opened, OpenRefusal>),
-    Looked(Option<Looked>),
+    Looked(Option<Box<Looked>>),
     Cancelled(Result<Cancelled, CancelRefusal>),
     Unavailable,
 }
@@ -273,7 +273,7 @@ impl Till {
             spare,
         };
         match self.call(show_id, Call::Look(look)).await? {
-            Answer::Looked(looked) => Ok(looked),
+            Answer::Looked(looked) => Ok(looked.map(|looked| *looked)),
             _ => Err(TillError::Unavailable),
         }
     }
@@ -446,7 +446,7 @@ impl Batch {
             let asked: Vec<&Look> = looks.iter().map(|(_, look)| *look).collect();
             let done = look::look(&mut tx, show_id, &asked, &self.terms, &mut locked).await?;
             for ((index, _), looked) in looks.into_iter().zip(done) {
-                answers[index] = Answer::Looked(looked);
+                answers[index] = Answer::Looked(looked.map(Box::new));
             }
         }
         if !cancels.is_empty() {
@@ -512,10 +512,10 @@ fn crash_points(answers: &[Answer], when: &str) {
 
 fn count(answers: &[Answer]) {
     for answer in answers {
-        if let Answer::Looked(Some(Looked { payment, moved, .. })) = answer
-            && *moved
+        if let Answer::Looked(Some(looked)) = answer
+            && looked.moved
         {
-            let state = payment.state.as_str();
+            let state = looked.payment.state.as_str();
             metrics::counter!("stampede_payments_total", "state" => state).increment(1);
         }
     }

@@ -124,8 +124,12 @@ pub(super) async fn open(
                 position: Some(hold.position),
                 booking_id: Some(pin.booking_id),
                 data: json!({
-                    "hold_id": pin.hold_id, "payment_id": pin.payment_id,
-                    "buyer_id": hold.buyer_id, "paid": 0,
+                    "hold_id": pin.hold_id,
+                    "payment_id": pin.payment_id,
+                    "buyer_id": hold.buyer_id,
+                    "amount": {"amount": 0, "currency": currency_of(calls, pin)},
+                    "state": PaymentState::Captured.as_str(),
+                    "reason": null,
                 }),
             })
         });
@@ -133,6 +137,12 @@ pub(super) async fn open(
         events::record(connection, show_id, locked, confirmed).await?;
     }
     Ok(answers)
+}
+
+fn currency_of<'a>(calls: &[&'a Open], pin: &Pin) -> Option<&'a str> {
+    let mut calls = calls.iter();
+    let call = calls.find(|call| call.payment_id == pin.payment_id)?;
+    Some(&call.currency)
 }
 
 /// The keys and holds of a batch as they stand while its calls are applied. No SQL.
