@@ -439,6 +439,14 @@ fn a_payment_in_flight_keeps_its_seats_up_to_the_cap_and_not_beyond() {
         let money = Money::at_rest(&arena.pool, &sale.gateway, &sale.show).await;
         assert_eq!(money.only().state, "failed");
         assert_eq!(money.only().reason.as_deref(), Some("hold_expired"));
+        // It is looked at for an hour in case a call takes effect late, and then no more.
+        let watched = "select count(*) from payments where recover_at is not null";
+        assert_eq!(count(&arena.pool, watched).await, 1);
+        sqlx::query("update payments set moved_at = now() - interval '1 hour', recover_at = now()")
+            .execute(&arena.pool)
+            .await
+            .unwrap();
+        eventually(STEP_LIMIT, async || count(&arena.pool, watched).await == 0).await;
         let again = ada.pay(&sale.show, hold_of(&held), "key-00001", Some(&method));
         let again = again.await.expect(410);
         assert!(
@@ -583,6 +591,33 @@ fn a_gateway_that_hangs_stops_neither_what_is_free_nor_the_turns() {
         shop.pay(&ada, hold_of(&held), "key-00001", &good)
             .await
             .expect(201);
+    });
+}
+
+#[test]
+fn what_takes_effect_after_we_gave_up_is_let_go_or_given_back() {
+    run(async |arena| {
+        let hall = hall_with(1, [floor("FLOOR", 10)]);
+        let sale = Slow::sale(arena, hall, &SHORT).await;
+        let worker = [&RECOVERS[..], &["--gateway-timeout-ms", "300"]].concat();
+        let _worker = sale.gateway.worker(arena, &worker).await;
+        let wish = json!([{"kind": "general_admission", "section": "FLOOR", "quantity": 1}]);
+        for (no, at_once) in [false, true].into_iter().enumerate() {
+            let behaviour = json!({
+                "captures_at_once": at_once, "callbacks": ["never"],
+                "answers": {"authorize": {"how": "slow", "ms": 6_000, "times": 100}},
+            });
+            let card = format!("42222222222{no:02}");
+            let method = sale.gateway.card_that(&card, behaviour).await;
+            let buyer = sale.api.buyer(&format!("buyer-{no}"));
+            let held = sale.held(&buyer, wish.clone()).await;
+            let paid = buyer.pay(&sale.show, hold_of(&held), "key-00001", Some(&method));
+            let refused = paid.await.expect(410);
+            assert_eq!(refused["code"], "hold-expired", "{refused}");
+        }
+        eventually(STEP_LIMIT, async || sale.gateway.charges().await.len() == 2).await;
+        let money = Money::at_rest(&arena.pool, &sale.gateway, &sale.show).await;
+        assert_eq!(money.count("failed"), 1, "{money:?}");
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgConnection;
 use stampede_shared::{
@@ -27,6 +28,10 @@ use crate::gateway::Charge;
 mod replace;
 
 pub use replace::Spare;
+
+/// A payment that failed because the gateway had no charge is looked at for so long: a call that we gave
+/// up may take effect late, and no callback may tell. Looks come the rarer the longer it lasts.
+const WATCHED_FOR: TimeDelta = TimeDelta::hours(1);
 
 /// What the gateway said.
 #[derive(Debug, Clone)]
@@ -82,6 +87,7 @@ pub(super) async fn look(
     let mut round = Round {
         payments: found.into_iter().map(|it| (it.payment_id, it)).collect(),
         show_cancelled: locked.cancelled_at.is_some(),
+        now: locked.now,
         ..Round::default()
     };
     let mut answers: Vec<Option<Looked>> = looks.iter().map(|look| round.apply(look)).collect();
@@ -123,6 +129,7 @@ fn is_stray(payment: &Payment, seen: &Seen) -> bool {
 struct Round {
     payments: HashMap<Uuid, Payment>,
     show_cancelled: bool,
+    now: DateTime<Utc>,
     pins: Vec<Pin>,
     pinned: HashSet<Uuid>,
     confirms: Vec<Uuid>,
@@ -133,6 +140,8 @@ struct Round {
     unfenced: Vec<Uuid>,
     /// Payments whose rows change, and what the gateway is to do for them.
     touched: HashMap<Uuid, Step>,
+    /// Those of them that are final, and looked at again all the same.
+    watched: HashSet<Uuid>,
     positions: BTreeSet<Position>,
     events: Vec<Event>,
 }
@@ -183,6 +192,9 @@ impl Round {
         if payment != before {
             self.positions.insert(payment.position);
         }
+        if payment.state == PaymentState::Failed && matches!(look.seen, Seen::Absent) {
+            self.watch(&payment, moved);
+        }
         if moved && !payment.state.is_in_flight() && payment.booking_id.is_none() {
             self.unfenced.push(payment.hold_id);
         }
@@ -193,6 +205,17 @@ impl Round {
             moved,
             needs_map: false,
         })
+    }
+
+    /// A payment without a charge has failed, now or before.
+    fn watch(&mut self, payment: &Payment, moved: bool) {
+        let id = payment.payment_id;
+        if moved {
+            self.watched.insert(id);
+        } else if self.now - payment.moved_at >= WATCHED_FOR {
+            // It will have none.
+            self.touched.insert(id, Step::Rest);
+        }
     }
 
     fn follow(&mut self, payment: &mut Payment, follows: Follow, seats: Seats, seen: &Seen) {
@@ -405,7 +428,8 @@ impl Round {
         let mut moves = Moves::default();
         for (id, step) in &self.touched {
             let payment = &self.payments[id];
-            let left = payment.state.is_moving() || *step != Step::Rest;
+            let left =
+                payment.state.is_moving() || *step != Step::Rest || self.watched.contains(id);
             moves.payment_ids.push(*id);
             moves.states.push(payment.state.as_str().to_owned());
             moves.charge_ids.push(payment.charge_id.clone());

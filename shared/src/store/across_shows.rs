@@ -68,11 +68,11 @@ pub async fn shows_with_payments_to_recover(pool: &PgPool, limit: i64) -> sqlx::
 /// How many payments were looked up and have not come to rest since: (state, number), at most `limit`
 /// states.
 pub async fn stuck_payments(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<(String, i64)>> {
-    // The partial index payments_to_recover has only what is in flight.
+    // The partial index payments_to_recover has what is in flight, and what failed not long ago.
     let rows = sqlx::query!(
         r#"select state, count(*) as "count!"
         from payments
-        where recover_at is not null and recoveries > 0
+        where recover_at is not null and recoveries > 0 and state <> 'failed'
         group by state
         limit $1"#,
         limit,
