@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use crate::{
     harness::{
-        Api, Arena, Buyer, DECLINED_CARD, GOOD_CARD, Gateway, Money, Process, eventually, floor,
-        paid_show, run, seated, send, show,
+        Api, Arena, Buyer, DECLINED_CARD, GOOD_CARD, Gateway, Money, Process, STEP_CARD,
+        eventually, floor, paid_show, run, seated, send, show,
     },
-    payments::{count, shop, shop_with},
+    payments::{count, paid_hall, shop, shop_with},
     wishes::{best, seats},
 };
 
@@ -591,6 +591,92 @@ fn a_gateway_that_hangs_stops_neither_what_is_free_nor_the_turns() {
         shop.pay(&ada, hold_of(&held), "key-00001", &good)
             .await
             .expect(201);
+    });
+}
+
+/// A payment for a hold that the API knows nothing of.
+async fn insert_payment(
+    pool: &PgPool,
+    hold: &str,
+    (payment, key, state): (Uuid, &str, &str),
+) -> sqlx::Result<()> {
+    sqlx::query(
+        "insert into payments (
+            show_id, payment_id, hold_id, buyer_id, idempotency_key, body_hash, gateway,
+            payment_method, amount, currency, state, recover_at, created_at, moved_at
+        )
+        select show_id, $2, hold_id, buyer_id, $3, '', 'simulated', 'pm_1', total, 'EUR', $4,
+            now(), now(), now()
+        from holds
+        where hold_id = $1",
+    )
+    .bind(hold.parse::<Uuid>().unwrap())
+    .bind(payment)
+    .bind(key)
+    .bind(state)
+    .execute(pool)
+    .await
+    .map(drop)
+}
+
+#[test]
+fn the_database_refuses_a_second_payment_that_takes_money_and_a_second_use_of_a_key() {
+    run(async |arena| {
+        let shop = shop(arena).await;
+        let ada = shop.api.buyer("ada");
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        let method = shop.gateway.method(GOOD_CARD).await;
+        shop.pay(&ada, &hold, "key-00001", &method)
+            .await
+            .expect(201);
+        for (key, state, constraint) in [
+            ("key-00002", "created", "payments_once"),
+            ("key-00002", "authorized", "payments_once"),
+            ("key-00002", "capturing", "payments_once"),
+            ("key-00002", "captured", "payments_once"),
+            ("key-00001", "declined", "payments_key_once"),
+        ] {
+            let row = (Uuid::now_v7(), key, state);
+            let error = insert_payment(&arena.pool, &hold, row).await;
+            let error = error.unwrap_err().into_database_error().unwrap();
+            assert_eq!(error.constraint(), Some(constraint), "{state}");
+        }
+    });
+}
+
+#[test]
+fn a_late_success_of_a_payment_that_another_has_followed_is_refunded() {
+    run(async |arena| {
+        let arguments = ["--payment-stuck-ms", "60000"];
+        let shop = shop_with(arena, paid_hall(), &arguments).await;
+        let ada = shop.api.buyer("ada");
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        // The first was given up, and the second waits for its buyer.
+        let first = Uuid::now_v7();
+        let step = shop.gateway.method(STEP_CARD).await;
+        let second = shop.pay(&ada, &hold, "key-00002", &step).await.expect(202);
+        let at_once = json!({"captures_at_once": true, "callbacks": ["never"]});
+        let method = shop.gateway.card_that(CARD, at_once).await;
+        let order = json!({
+            "amount": 5_000, "currency": "EUR", "payment_method": method,
+            "metadata": {"show_id": shop.show, "payment_id": first},
+        });
+        let charge = shop.gateway.request(Method::POST, "/v1/charges");
+        let key = format!("{first}-authorize");
+        let charge = charge.header("idempotency-key", key).json(&order);
+        send(charge).await.expect(201);
+        let row = (first, "key-00001", "failed");
+        insert_payment(&arena.pool, &hold, row).await.unwrap();
+        let first = first.to_string();
+        let refunded = shop.payment_in(&ada, &first, &["refunded"]).await;
+        assert_eq!(refunded["reason"], "paid_already");
+
+        let next_action = second["next_action"].as_str().unwrap();
+        shop.gateway.take_step(next_action, "complete").await;
+        let id = second["id"].as_str().unwrap();
+        shop.payment_in(&ada, id, &["captured"]).await;
+        let money = Money::at_rest(&arena.pool, &shop.gateway, &shop.show).await;
+        assert_eq!((money.count("captured"), money.net), (1, 5_000));
     });
 }
 

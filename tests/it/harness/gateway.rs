@@ -25,7 +25,7 @@ pub const STEP_CARD: &str = "4000002500003155";
 
 /// A gateway that is running, and the address at which it expects our API.
 pub struct Gateway {
-    pub process: Process,
+    _process: Process,
     http: reqwest::Client,
     pub url: String,
     api_address: String,
@@ -47,7 +47,7 @@ impl Arena {
         let mut process = Process::spawn("gateway", command.args(arguments));
         let url = process.said("listening on ").await;
         Gateway {
-            process,
+            _process: process,
             http: http_client(),
             url,
             api_address,

@@ -19,7 +19,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug, Clone, sqlx::FromRow)]
 pub struct PaymentRow {
     pub payment_id: Uuid,
-    pub hold_id: Uuid,
     pub state: String,
     pub reason: Option<String>,
     pub amount: i64,
@@ -68,7 +67,7 @@ impl Money {
 
     async fn now(pool: &PgPool, gateway: &Gateway, show: &str) -> Money {
         let payments: Vec<PaymentRow> = sqlx::query_as(
-            "select p.payment_id, p.hold_id, p.state, p.reason, p.amount, h.state as hold_state,
+            "select p.payment_id, p.state, p.reason, p.amount, h.state as hold_state,
                 b.state as booking_state
             from payments p
             join holds h on h.show_id = p.show_id and h.hold_id = p.hold_id
