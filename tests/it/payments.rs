@@ -58,6 +58,13 @@ impl Shop {
         held["hold"]["id"].as_str().unwrap().to_owned()
     }
 
+    /// Holds these seats and pays for them with a good card: the payment.
+    pub async fn buy(&self, buyer: &Buyer, seats: &[&str], key: &str) -> Value {
+        let hold = self.hold_of(buyer, seats).await;
+        let method = self.gateway.method(GOOD_CARD).await;
+        self.pay(buyer, &hold, key, &method).await.expect(201)
+    }
+
     pub async fn pay(&self, buyer: &Buyer, hold: &str, key: &str, method: &str) -> Answer {
         buyer.pay(&self.show, hold, key, Some(method)).await
     }
@@ -282,12 +289,8 @@ fn a_cancelled_booking_is_refunded_and_its_seats_are_on_sale_at_once() {
         hall["refundable_until"] = json!("2099-01-01T00:00:00Z");
         let shop = shop_with(arena, hall, &[]).await;
         let (ada, bob) = (shop.api.buyer("ada"), shop.api.buyer("bob"));
-        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
         let method = shop.gateway.method(GOOD_CARD).await;
-        let paid = shop
-            .pay(&ada, &hold, "key-00001", &method)
-            .await
-            .expect(201);
+        let paid = shop.buy(&ada, &["A-1-1"], "key-00001").await;
         let booking = paid["booking"]["id"].as_str().unwrap();
         shop.cancel(&bob, booking, "key-00002").await.expect(404);
         let cancelled = shop.cancel(&ada, booking, "key-00002").await;
@@ -305,11 +308,7 @@ fn a_cancelled_booking_is_refunded_and_its_seats_are_on_sale_at_once() {
             .pay(&bob, &hold, "key-00001", &method)
             .await
             .expect(201);
-        let second = shop.hold_of(&ada, &["A-1-2"]).await;
-        let second = shop
-            .pay(&ada, &second, "key-00003", &method)
-            .await
-            .expect(201);
+        let second = shop.buy(&ada, &["A-1-2"], "key-00003").await;
         let second = second["booking"]["id"].as_str().unwrap();
         shop.cancel(&ada, second, "key-00002").await.expect(422);
         assert_eq!(next["booking"]["seats"], json!(["A-1-1"]));
@@ -321,12 +320,7 @@ fn the_show_says_until_when_buyers_may_cancel_and_operators_always_may() {
     run(async |arena| {
         let shop = shop(arena).await;
         let ada = shop.api.buyer("ada");
-        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
-        let method = shop.gateway.method(GOOD_CARD).await;
-        let paid = shop
-            .pay(&ada, &hold, "key-00001", &method)
-            .await
-            .expect(201);
+        let paid = shop.buy(&ada, &["A-1-1"], "key-00001").await;
         let booking = paid["booking"]["id"].as_str().unwrap();
         let refused = shop.cancel(&ada, booking, "key-00002").await.expect(409);
         assert_eq!(refused["code"], "not-refundable");
