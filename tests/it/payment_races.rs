@@ -459,6 +459,34 @@ fn a_payment_in_flight_keeps_its_seats_up_to_the_cap_and_not_beyond() {
 }
 
 #[test]
+fn beyond_the_cap_nothing_is_booked_although_nobody_has_swept() {
+    run(async |arena| {
+        let hall = hall_with(1, [seated("A", 1, 1)]);
+        let gateway = arena.gateway(&[]).await;
+        let fence = [
+            "--payment-fence-seconds",
+            "1",
+            "--payment-time-min-seconds",
+            "0",
+        ];
+        let (_process, api) = gateway.api(arena, &fence).await;
+        let never = ["--sweep-interval-ms", "3600000"];
+        let _worker = arena.worker(&never).await;
+        let show = api.open_show(&hall).await;
+        let ada = api.buyer("ada");
+        let slow =
+            json!({"callbacks": ["never"], "answers": {"authorize": {"how": "slow", "ms": 2_500}}});
+        let method = gateway.card_that(CARD, slow).await;
+        let held = ada.ask(&show, json!([seats(&["A-1-1"])])).await;
+        let refused = ada.pay(&show, hold_of(&held), "key-00001", Some(&method));
+        let refused = refused.await.expect(410);
+        assert_eq!(refused["code"], "hold-expired");
+        let money = Money::at_rest(&arena.pool, &gateway, &show).await;
+        assert_eq!(money.only().state, "voided");
+    });
+}
+
+#[test]
 fn a_decline_lifts_the_fence() {
     run(async |arena| {
         let shop = shop(arena).await;
@@ -704,6 +732,40 @@ fn what_takes_effect_after_we_gave_up_is_let_go_or_given_back() {
         eventually(STEP_LIMIT, async || sale.gateway.charges().await.len() == 2).await;
         let money = Money::at_rest(&arena.pool, &sale.gateway, &sale.show).await;
         assert_eq!(money.count("failed"), 1, "{money:?}");
+    });
+}
+
+#[test]
+fn a_second_charge_of_a_gateway_without_keys_is_neither_taken_nor_followed() {
+    run(async |arena| {
+        let mut hall = paid_hall();
+        hall["refundable_until"] = json!("2099-01-01T00:00:00Z");
+        let shop = shop_with(arena, hall, &["--payment-stuck-ms", "100"]).await;
+        let _worker = shop.gateway.worker(arena, &RECOVERS).await;
+        let ada = shop.api.buyer("ada");
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        // The first call is still on its way when recovery looks, sees nothing, and calls again.
+        let behaviour = json!({
+            "forgets_keys": true, "callbacks": ["never"],
+            "answers": {"authorize": {"how": "slow", "ms": 2_000}},
+        });
+        let method = shop.gateway.card_that(CARD, behaviour).await;
+        let paid = shop.pay(&ada, &hold, "key-00001", &method).await;
+        let paid = paid.expect(201);
+        let id = paid["id"].as_str().unwrap();
+        eventually(STEP_LIMIT, async || shop.gateway.charges().await.len() == 2).await;
+        let charge_id = "select charge_id from payments";
+        let followed: String = sqlx::query_scalar(charge_id)
+            .fetch_one(&arena.pool)
+            .await
+            .unwrap();
+        assert_eq!(shop.gateway.charges().await[0]["id"], followed);
+        assert_eq!(shop.gateway.net(id).await, 5_000);
+        // What was taken is what goes back.
+        let booking = paid["booking"]["id"].as_str().unwrap();
+        let cancelled = shop.cancel(&ada, booking, "key-00002").await.expect(200);
+        assert_eq!(cancelled["payment"]["money"], "refunded");
+        assert_eq!(shop.gateway.net(id).await, 0);
     });
 }
 
