@@ -12,6 +12,7 @@ mod guards;
 mod harness;
 mod holds;
 mod house;
+mod late_payments;
 mod limits;
 mod long_polls;
 mod many_shows;
