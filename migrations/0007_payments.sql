@@ -147,10 +147,15 @@ left join outcomes o on o.show_id = r.show_id and o.position = r.position
 left join holds h on h.show_id = o.show_id and h.hold_id = o.hold_id
 left join bookings b on b.show_id = h.show_id and b.hold_id = h.hold_id
 left join lateral (
-    -- The last try to pay.
-    select payment_id, state, next_action, reason
-    from payments
-    where show_id = h.show_id and hold_id = h.hold_id
+    -- The last try to pay. Without `offset 0` the planner walks the payments of the whole show in the
+    -- order of their ids until it meets one of the hold: 0.4 ms a request, and growing.
+    select *
+    from (
+        select payment_id, state, next_action, reason
+        from payments
+        where show_id = h.show_id and hold_id = h.hold_id
+        offset 0
+    ) tries
     order by payment_id desc
     limit 1
 ) p on true;

@@ -5,15 +5,18 @@ use std::sync::{Arc, OnceLock};
 use axum::body::Bytes;
 use metrics_exporter_prometheus::PrometheusHandle;
 use stampede_payments::Till;
-use stampede_shared::{store::Database, webhooks::WebhookSettings};
+use stampede_shared::{
+    store::{Database, bookings::Booking, payments::Payment},
+    webhooks::WebhookSettings,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    buyer_tokens::BuyerTokens, cache::Cache, catalog::Catalog, desk::Desk, intake::Intake,
-    operator_keys::OperatorKeys, outcomes::Outcomes, rate_limit::RateLimits, seat_board::SeatBoard,
-    settings::Settings, watermarks::Watermarks,
+    buyer_tokens::BuyerTokens, cache::Cache, callbacks::Callbacks, catalog::Catalog, desk::Desk,
+    intake::Intake, lookups::Lookups, operator_keys::OperatorKeys, outcomes::Outcomes,
+    rate_limit::RateLimits, seat_board::SeatBoard, settings::Settings, watermarks::Watermarks,
 };
 
 /// Of how many shows a cache generation keeps what is left.
@@ -39,6 +42,9 @@ pub struct App {
     pub intake: Intake,
     pub desk: Desk,
     pub till: Till,
+    pub payments: Lookups<Payment>,
+    pub bookings: Lookups<Booking>,
+    pub callbacks: Callbacks,
     /// How many payments this process drives at once.
     pub drives: Arc<Semaphore>,
     pub outcomes: Outcomes,
@@ -72,6 +78,9 @@ impl App {
             intake: Intake::new(database.clone()),
             desk: Desk::new(database.clone()),
             till: Till::new(database.clone(), payments.connect()?, payments.terms()),
+            payments: Lookups::new(database.clone()),
+            bookings: Lookups::new(database.clone()),
+            callbacks: Callbacks::new(database.clone()),
             drives: Arc::new(Semaphore::new(DRIVES_MAX)),
             outcomes: Outcomes::new(database.clone(), watermarks.clone(), stop.clone()),
             watermarks,

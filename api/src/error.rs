@@ -17,7 +17,7 @@ use stampede_shared::store::error::is_transient;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use crate::outcomes::FindError;
+use crate::lookups::FindError;
 
 /// How long a client should leave a server alone that cannot take more, in seconds.
 const RETRY_AFTER_S: u32 = 1;

@@ -5,27 +5,28 @@
 //! of its own deadline.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use stampede_shared::{
     domain::Position,
-    group_commit::{GroupCommit, Overloaded},
     store::{
         Database,
-        error::is_transient,
         notify::{self, Told},
         request_status::{self, RequestStatus},
     },
 };
-use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::{waiters::Waiters, watermarks::Watermarks};
+use crate::{
+    lookups::{FindError, Lookups},
+    waiters::Waiters,
+    watermarks::Watermarks,
+};
 
 /// How often the line is looked at without a notification.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -45,68 +46,17 @@ pub struct Outcomes {
     database: Database,
     watermarks: Watermarks,
     waiters: Arc<Waiters>,
-    reads: GroupCommit<Uuid, Result<Option<RequestStatus>, FindError>>,
-}
-
-/// Why a request could not be looked up.
-#[derive(Debug, Clone, Error)]
-pub enum FindError {
-    #[error("too many lookups wait already")]
-    Overloaded(#[from] Overloaded),
-    #[error("looking up requests")]
-    Database(#[source] Arc<sqlx::Error>),
-}
-
-impl FindError {
-    /// Whether the same lookup may succeed later.
-    pub fn is_transient(&self) -> bool {
-        match self {
-            FindError::Overloaded(_) => true,
-            FindError::Database(error) => is_transient(error),
-        }
-    }
-}
-
-/// Looks requests up, one answer for each id.
-async fn read(
-    database: &Database,
-    show_id: Uuid,
-    request_ids: Vec<Uuid>,
-) -> Vec<Result<Option<RequestStatus>, FindError>> {
-    let found = async {
-        let mut tx = database.begin().await?;
-        let found = request_status::find_by_ids(&mut tx, show_id, &request_ids).await?;
-        tx.commit().await?;
-        Ok(found)
-    };
-    match found.await.map_err(Arc::new) {
-        Ok(found) => {
-            let found: HashMap<Uuid, RequestStatus> = found
-                .into_iter()
-                .map(|status| (status.request_id, status))
-                .collect();
-            request_ids
-                .iter()
-                .map(|id| Ok(found.get(id).cloned()))
-                .collect()
-        }
-        Err(error) => vec![Err(FindError::Database(error)); request_ids.len()],
-    }
+    reads: Lookups<RequestStatus>,
 }
 
 impl Outcomes {
     /// Starts to listen and to poll, until `stop`.
     pub fn new(database: Database, watermarks: Watermarks, stop: CancellationToken) -> Outcomes {
-        let reading = database.clone();
-        let reads = GroupCommit::new(move |show_id, request_ids| {
-            let database = reading.clone();
-            async move { read(&database, show_id, request_ids).await }
-        });
         let outcomes = Outcomes {
+            reads: Lookups::new(database.clone()),
             database,
             watermarks,
             waiters: Arc::default(),
-            reads,
         };
         let (listening, polling) = (outcomes.clone(), outcomes.clone());
         tokio::spawn(
@@ -118,15 +68,13 @@ impl Outcomes {
     }
 
     /// The request of that id; `None` when there is none or it is another buyer's.
-    ///
-    /// Whoever asks while the database is answering others is answered by the next read, together.
     pub async fn find(
         &self,
         show_id: Uuid,
         request_id: Uuid,
         buyer_id: &str,
     ) -> Result<Option<RequestStatus>, FindError> {
-        let found = self.reads.call(show_id, request_id).await??;
+        let found = self.reads.find(show_id, request_id).await?;
         Ok(found.filter(|status| status.buyer_id == buyer_id))
     }
 

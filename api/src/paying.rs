@@ -6,9 +6,10 @@ use std::{
 };
 
 use stampede_shared::store::{
-    payments::{self, Payment},
+    payments::Payment,
     request_status::{Outcome, RequestStatus},
 };
+use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::{app::SharedApp, error::Problem};
@@ -25,23 +26,23 @@ pub enum Drive {
     Look,
 }
 
-/// Drives a payment in a task that no client can drop. What it does not reach, recovery does.
-pub fn drive(app: &SharedApp, payment: Payment, drive: Drive) {
+/// Drives a payment in a task that no client can drop, and returns it as it then is; `None` when it was
+/// not driven. What is not reached here, recovery does.
+pub fn drive(app: &SharedApp, payment: Payment, drive: Drive) -> JoinHandle<Option<Payment>> {
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        let Ok(_place) = app.drives.acquire().await else {
-            return;
-        };
+        let _place = app.drives.acquire().await.ok()?;
         let (show_id, payment_id) = (payment.show_id, payment.payment_id);
         let driven = match drive {
-            Drive::First => app.till.drive_first(&payment).await,
-            Drive::Look => app.till.drive(show_id, payment_id).await.map(drop),
+            Drive::First => app.till.drive_first(payment).await.map(Some),
+            Drive::Look => app.till.drive(show_id, payment_id).await,
         };
-        if let Err(error) = driven {
+        driven.unwrap_or_else(|error| {
             tracing::warn!(show.id = %show_id, payment.id = %payment_id, %error,
                 "a payment was not driven to its end; leaving it to recovery");
-        }
-    });
+            None
+        })
+    })
 }
 
 /// The payment of a buyer, or a 404.
@@ -51,9 +52,25 @@ pub async fn find(
     payment_id: Uuid,
     buyer_id: &str,
 ) -> Result<Payment, Problem> {
-    let found = payments::find_one(&app.database.pool, show_id, payment_id).await?;
+    let found = app.payments.find(show_id, payment_id).await?;
     let own = found.filter(|payment| payment.buyer_id == buyer_id);
     own.ok_or_else(|| Problem::not_found("payment"))
+}
+
+/// Drives a payment, and waits until it has come to rest, or needs its buyer, or until `deadline`.
+pub async fn driven(
+    app: &SharedApp,
+    payment: Payment,
+    how: Drive,
+    deadline: Instant,
+) -> Result<Payment, Problem> {
+    let driving = tokio::time::timeout_at(deadline.into(), drive(app, payment.clone(), how));
+    let ended = app.until_draining(driving).await;
+    let payment = match ended {
+        Some(Ok(Ok(Some(payment)))) => payment,
+        _ => payment,
+    };
+    settled(app, payment, deadline).await
 }
 
 /// Waits until a payment has come to rest, or needs its buyer, or until `deadline`.

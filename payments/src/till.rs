@@ -155,14 +155,15 @@ impl Till {
         Ok(more)
     }
 
-    /// Drives a payment that was just opened: the gateway has surely not heard of it.
-    pub async fn drive_first(&self, payment: &Payment) -> Result<(), TillError> {
-        let Some(gateway) = self.gateway_of(payment) else {
-            return Ok(());
+    /// Drives a payment that was just opened: the gateway has surely not heard of it. Returns it as it
+    /// then is.
+    pub async fn drive_first(&self, payment: Payment) -> Result<Payment, TillError> {
+        let Some(gateway) = self.gateway_of(&payment) else {
+            return Ok(payment);
         };
-        match self.take_step(gateway, payment, Step::Authorize).await {
-            Some(seen) => self.drive_from(gateway, payment.clone(), Some(seen)).await,
-            None => Ok(()),
+        match self.take_step(gateway, &payment, Step::Authorize).await {
+            Some(seen) => self.drive_from(gateway, payment, Some(seen)).await,
+            None => Ok(payment),
         }
     }
 
@@ -177,10 +178,10 @@ impl Till {
         let Some(payment) = self.find(show_id, payment_id).await? else {
             return Ok(None);
         };
-        if let Some(gateway) = self.gateway_of(&payment) {
-            self.drive_from(gateway, payment, None).await?;
+        match self.gateway_of(&payment) {
+            Some(gateway) => self.drive_from(gateway, payment, None).await.map(Some),
+            None => Ok(Some(payment)),
         }
-        self.find(show_id, payment_id).await
     }
 
     async fn find(&self, show_id: Uuid, payment_id: Uuid) -> Result<Option<Payment>, TillError> {
@@ -211,7 +212,7 @@ impl Till {
         gateway: &dyn Gateway,
         mut payment: Payment,
         mut seen: Option<Seen>,
-    ) -> Result<(), TillError> {
+    ) -> Result<Payment, TillError> {
         for _ in 0..ROUNDS_MAX {
             let now = match seen.take() {
                 Some(seen) => seen,
@@ -228,27 +229,27 @@ impl Till {
                 looked = self.look(show_id, payment_id, now, Some(spare)).await?;
             }
             let Some(looked) = looked else {
-                return Ok(());
+                return Ok(payment);
             };
             payment = looked.payment;
             if looked.step == Step::Rest {
-                return Ok(());
+                return Ok(payment);
             }
             if looked.step == Step::Authorize && is_forgotten(gateway, &payment) {
                 error!(show.id = %show_id, payment.id = %payment_id,
                     "a payment without a charge is older than the gateway's memory of its key");
-                return Ok(());
+                return Ok(payment);
             }
             seen = self.take_step(gateway, &payment, looked.step).await;
             if seen.is_none() {
-                return Ok(());
+                return Ok(payment);
             }
         }
         warn!(
             show.id = %payment.show_id, payment.id = %payment.payment_id,
             state = payment.state.as_str(), "a payment does not come to rest; leaving it to recovery"
         );
-        Ok(())
+        Ok(payment)
     }
 
     async fn spare(&self, show_id: Uuid) -> Result<Spare, TillError> {

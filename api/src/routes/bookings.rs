@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::Deserialize;
 use stampede_payments::till::{By, Cancel, CancelRefusal, Cancelled};
-use stampede_shared::store::{bookings, payments, shows::Show};
+use stampede_shared::store::shows::Show;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -43,7 +43,7 @@ pub async fn get_booking(
 ) -> Result<Response, Problem> {
     let allowance = app.rate_limits.read(address.0, &buyer_id)?;
     let show = app.catalog.show(show_id).await?;
-    let found = bookings::find_one(&app.database.pool, show_id, booking_id).await?;
+    let found = app.bookings.find(show_id, booking_id).await?;
     let booking = found
         .filter(|booking| booking.buyer_id == buyer_id.as_str())
         .ok_or_else(|| Problem::not_found("booking"))?;
@@ -120,12 +120,11 @@ pub async fn cancel_and_refund(
         refund, replayed, ..
     } = cancelled.map_err(refuse)?;
     if let Some(payment_id) = refund
-        && let Some(payment) = payments::find_one(&app.database.pool, show_id, payment_id).await?
+        && let Some(payment) = app.payments.find(show_id, payment_id).await?
     {
-        paying::drive(app, payment.clone(), Drive::Look);
-        paying::settled(app, payment, Instant::now() + PATIENCE).await?;
+        paying::driven(app, payment, Drive::Look, Instant::now() + PATIENCE).await?;
     }
-    let found = bookings::find_one(&app.database.pool, show_id, booking_id).await?;
+    let found = app.bookings.find(show_id, booking_id).await?;
     let booking = found.ok_or_else(|| Problem::not_found("booking"))?;
     let view = BookingView::of(app, show, booking).await?;
     let replayed = replayed.then_some([(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))]);

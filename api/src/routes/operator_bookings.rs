@@ -8,7 +8,6 @@ use axum::{
 };
 use serde::Deserialize;
 use stampede_payments::till::{By, Cancel};
-use stampede_shared::store::bookings;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -35,7 +34,7 @@ pub async fn get_any_booking(
     Path((show_id, booking_id)): Path<(Uuid, Uuid)>,
 ) -> Result<Response, Problem> {
     let show = app.catalog.show(show_id).await?;
-    let found = bookings::find_one(&app.database.pool, show_id, booking_id).await?;
+    let found = app.bookings.find(show_id, booking_id).await?;
     let booking = found.ok_or_else(|| Problem::not_found("booking"))?;
     let view = BookingView::of(&app, &show, booking).await?;
     Ok(([(header::CACHE_CONTROL, PRIVATE)], Json(view)).into_response())

@@ -1,7 +1,7 @@
 //! What gateways tell us: believed only when signed, stored once, and never taken at its word. A
 //! callback that tells something new makes us look at the charge; what we see then counts.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Bytes,
@@ -9,18 +9,12 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use chrono::Utc;
-use sqlx::PgPool;
 use stampede_payments::gateway::About;
-use stampede_shared::{
-    domain::payment::{ChargeStatus, is_news},
-    store::{
-        gateway_events::{self, GatewayEvent},
-        payments,
-    },
-};
+use stampede_shared::store::gateway_events::GatewayEvent;
 
 use crate::{
     app::SharedApp,
+    callbacks::{Due, Told, is_known},
     error::{Code, Problem},
     extract::{ClientAddress, Path},
 };
@@ -57,37 +51,29 @@ pub async fn receive_callback(
         metrics::counter!("stampede_callbacks_total", "result" => "not_ours").increment(1);
         return Ok(StatusCode::OK);
     };
-    let told = about.told;
-    let event = event(gateway.name(), callback.event_id, about);
-    let pool = app.database.pool.clone();
-    let new = event.clone();
-    // A gateway that hangs up must not leave a write half done.
-    let stored = tokio::spawn(async move { store(&pool, &new, told).await });
-    let is_new = stored
-        .await
-        .map_err(|error| Problem::internal(error.into()))??;
-    let result = if is_new { "new" } else { "known" };
+    let told = Told {
+        status: about.told,
+        event: event(gateway.name(), callback.event_id, about),
+    };
+    let due = app.callbacks.store(told.clone()).await;
+    let result = match due {
+        Some(Due::Nothing) => "known",
+        Some(Due::Look { .. }) => "news",
+        // It will be told again.
+        None => "unavailable",
+    };
     metrics::counter!("stampede_callbacks_total", "result" => result).increment(1);
-    if is_new {
-        apply(&app, event);
+    match due {
+        Some(Due::Nothing) => {}
+        Some(Due::Look { after }) => apply(&app, told, after),
+        None => {
+            return Err(Problem::try_later(
+                Code::Unavailable,
+                "it could not be stored; tell it again",
+            ));
+        }
     }
     Ok(StatusCode::OK)
-}
-
-/// Stores an event; returns whether the charge is to be looked at. Most events tell what our own calls
-/// have brought about, and a look for each would double the load of a sale.
-async fn store(
-    pool: &PgPool,
-    event: &GatewayEvent,
-    told: Option<ChargeStatus>,
-) -> sqlx::Result<bool> {
-    let mut connection = pool.acquire().await?;
-    let (show_id, ids) = (event.show_id, [event.payment_id]);
-    let found = payments::find(&mut connection, show_id, &ids).await?;
-    let is_known = found.first().zip(told).is_some_and(|(payment, told)| {
-        payment.charge_id.as_ref() == Some(&event.charge_id) && !is_news(payment.state, told)
-    });
-    gateway_events::store(&mut connection, event, !is_known).await
 }
 
 fn event(gateway: &'static str, event_id: String, about: About) -> GatewayEvent {
@@ -102,19 +88,31 @@ fn event(gateway: &'static str, event_id: String, about: About) -> GatewayEvent 
 
 /// Looks at the charge and drives its payment. What is not reached here, recovery does: the event stays
 /// unapplied until its payment was found and looked at.
-fn apply(app: &SharedApp, event: GatewayEvent) {
+fn apply(app: &SharedApp, told: Told, after: Duration) {
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        let Ok(_place) = app.drives.acquire().await else {
-            return;
-        };
-        if let Ok(Some(_)) = app.till.drive(event.show_id, event.payment_id).await {
-            let ids = [event.event_id];
-            let pool = &app.database.pool;
-            let done = gateway_events::applied(pool, event.show_id, &event.gateway, &ids).await;
-            if let Err(error) = done {
-                tracing::warn!(show.id = %event.show_id, %error, "an event was not marked applied");
-            }
+        let event = &told.event;
+        if let Err(error) = look(&app, &told, after).await {
+            tracing::warn!(show.id = %event.show_id, payment.id = %event.payment_id,
+                "an event of the gateway waits for recovery: {error:#}");
         }
     });
+}
+
+async fn look(app: &SharedApp, told: &Told, after: Duration) -> anyhow::Result<()> {
+    let (show_id, payment_id) = (told.event.show_id, told.event.payment_id);
+    let mut seen = false;
+    if !after.is_zero() {
+        tokio::time::sleep(after).await;
+        let payment = app.payments.find(show_id, payment_id).await?;
+        seen = payment.is_some_and(|payment| is_known(told, &payment));
+    }
+    if !seen {
+        let _place = app.drives.acquire().await?;
+        seen = app.till.drive(show_id, payment_id).await?.is_some();
+    }
+    if seen {
+        app.callbacks.applied(told.event.clone()).await;
+    }
+    Ok(())
 }

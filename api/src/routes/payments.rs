@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use stampede_payments::till::{Open, OpenRefusal};
 use stampede_shared::{
     domain::payment::PaymentState,
-    store::{bookings, payments::Payment, shows::Show},
+    store::{payments::Payment, shows::Show},
 };
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -134,10 +134,11 @@ pub async fn create_payment(
     let opened = opened.map_err(|refusal| refuse(refusal, &show))?;
     let deadline = Instant::now() + wait.duration().unwrap_or(PATIENCE);
     let payment = paying::find(&app, show_id, opened.payment_id, buyer_id.as_str()).await?;
-    if opened.at_gateway {
-        paying::drive(&app, payment.clone(), Drive::First);
-    }
-    let payment = paying::settled(&app, payment, deadline).await?;
+    let payment = if opened.at_gateway {
+        paying::driven(&app, payment, Drive::First, deadline).await?
+    } else {
+        paying::settled(&app, payment, deadline).await?
+    };
     let replayed = opened
         .replayed
         .then_some([(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))]);
@@ -225,7 +226,7 @@ pub async fn get_payment(
 
 async fn view(app: &SharedApp, show: &Show, payment: &Payment) -> Result<PaymentView, Problem> {
     let booking = match payment.booking_id {
-        Some(id) => bookings::find_one(&app.database.pool, show.show_id, id).await?,
+        Some(id) => app.bookings.find(show.show_id, id).await?,
         None => None,
     };
     let booking = match booking {

@@ -14,57 +14,70 @@ pub struct GatewayEvent {
     pub charge_id: String,
 }
 
-/// Stores an event, as applied when it is no news. Returns whether it still has to be applied: not when
-/// it was applied before.
+/// Stores events of a show, `events[i]` as applied unless `news[i]`. Returns the ids of those that were
+/// stored before and are applied; each is stored once.
 pub async fn store(
     connection: &mut PgConnection,
-    event: &GatewayEvent,
-    is_news: bool,
-) -> sqlx::Result<bool> {
-    let stored = sqlx::query!(
+    show_id: Uuid,
+    events: &[&GatewayEvent],
+    news: &[bool],
+) -> sqlx::Result<Vec<String>> {
+    let gateways: Vec<String> = events.iter().map(|event| event.gateway.clone()).collect();
+    let event_ids: Vec<String> = events.iter().map(|event| event.event_id.clone()).collect();
+    let payment_ids: Vec<Uuid> = events.iter().map(|event| event.payment_id).collect();
+    let charge_ids: Vec<String> = events.iter().map(|event| event.charge_id.clone()).collect();
+    let known = sqlx::query_scalar!(
+        "select known.event_id
+        from unnest($2::text[], $3::text[]) as asked (gateway, event_id)
+        cross join lateral (
+            select event_id
+            from gateway_events
+            where show_id = $1 and gateway = asked.gateway and event_id = asked.event_id
+                and applied_at is not null
+            offset 0
+        ) known",
+        show_id,
+        &gateways,
+        &event_ids,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    sqlx::query!(
         "insert into gateway_events (
             show_id, gateway, event_id, payment_id, charge_id, received_at, applied_at
         )
-        values ($1, $2, $3, $4, $5, now(), case when $6 then null else now() end)
+        select
+            $1, gateway, event_id, payment_id, charge_id, now(), case when news then null else now() end
+        from unnest($2::text[], $3::text[], $4::uuid[], $5::text[], $6::boolean[])
+            as new (gateway, event_id, payment_id, charge_id, news)
         on conflict (show_id, gateway, event_id) do nothing",
-        event.show_id,
-        event.gateway,
-        event.event_id,
-        event.payment_id,
-        event.charge_id,
-        is_news,
+        show_id,
+        &gateways,
+        &event_ids,
+        &payment_ids,
+        &charge_ids,
+        news,
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
-    if stored.rows_affected() > 0 {
-        return Ok(is_news);
-    }
-    let applied = sqlx::query_scalar!(
-        r#"select applied_at is not null as "applied!"
-        from gateway_events
-        where show_id = $1 and gateway = $2 and event_id = $3"#,
-        event.show_id,
-        event.gateway,
-        event.event_id,
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(applied != Some(true))
+    Ok(known)
 }
 
-/// Says that the payments were looked at because of these events.
+/// Says that the payments were looked at because of these events: `event_ids[i]` of `gateways[i]`.
 pub async fn applied(
     pool: &PgPool,
     show_id: Uuid,
-    gateway: &str,
+    gateways: &[String],
     event_ids: &[String],
 ) -> sqlx::Result<()> {
     sqlx::query!(
-        "update gateway_events
+        "update gateway_events e
         set applied_at = now()
-        where show_id = $1 and gateway = $2 and event_id = any($3) and applied_at is null",
+        from unnest($2::text[], $3::text[]) as done (gateway, event_id)
+        where e.show_id = $1 and e.gateway = done.gateway and e.event_id = done.event_id
+            and e.applied_at is null",
         show_id,
-        gateway,
+        gateways,
         event_ids,
     )
     .execute(pool)

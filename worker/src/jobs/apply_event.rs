@@ -30,8 +30,8 @@ impl Job for ApplyEvent {
             .is_some()
         {
             let pool = &jobs.database.pool;
-            let ids = [self.event_id];
-            gateway_events::applied(pool, self.show_id, &self.gateway, &ids).await?;
+            let (gateways, ids) = ([self.gateway], [self.event_id]);
+            gateway_events::applied(pool, self.show_id, &gateways, &ids).await?;
         }
         Ok(())
     }
