@@ -101,7 +101,6 @@ fn only_who_signs_and_in_time_is_heard() {
             good(CALLBACK_SECRET, now + 310),
             Some(other_body),
         ];
-        let before = count(&arena.pool, "select count(*) from gateway_events").await;
         for signature in refused {
             let answer = tell_signed(&shop.api, body.clone(), signature.clone()).await;
             assert_eq!(answer.status, 400, "{signature:?}: {}", answer.body);
@@ -122,20 +121,20 @@ fn only_who_signs_and_in_time_is_heard() {
             let answer = send(request.header("gateway-signature", signature)).await;
             assert_eq!(answer.status, 404, "{gateway}: {}", answer.body);
         }
-        let after = count(&arena.pool, "select count(*) from gateway_events").await;
-        assert_eq!(before, after, "something refused was stored");
+        // The gateway has told of the charge that waits, and of no other.
+        let ours = "select count(*) from gateway_events where event_id like '%\\_authorized'";
+        assert_eq!(
+            count(&arena.pool, ours).await,
+            0,
+            "something refused was stored"
+        );
 
         // Both secrets are good while one replaces the other, and a duplicate is fine.
         for secret in [CALLBACK_SECRET, second, CALLBACK_SECRET] {
             let answer = tell_signed(&shop.api, body.clone(), good(secret, now)).await;
             assert_eq!(answer.status, 200, "{}", answer.body);
         }
-        let stored = count(
-            &arena.pool,
-            "select count(*) from gateway_events where event_id like '%\\_authorized'",
-        )
-        .await;
-        assert_eq!(stored, 1);
+        assert_eq!(count(&arena.pool, ours).await, 1);
     });
 }
 
