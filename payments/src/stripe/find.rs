@@ -19,6 +19,15 @@ const CLOCK_SKEW_SECONDS: u64 = 60;
 /// How many pages are read for a payment that the search does not know yet.
 const PAGES_MAX: usize = 10;
 
+/// The parts in which the list is read, in seconds from when an intent may have been made at the earliest.
+///
+/// Stripe lists the newest first, and a busy sale makes thousands after ours, so the list is bounded from
+/// above as well. Nearly every intent is made within half a minute of the payment, that is while its first
+/// call lasts. Recovery says a lost call anew while the hold and its fence last: a quarter of an hour as
+/// they are usually set. They may be set to hours, hence the last part, which ends when the search is sure
+/// to know.
+const PARTS_END: [u64; 3] = [90, 960, SEARCH_LAG_SECONDS + 2 * CLOCK_SKEW_SECONDS];
+
 impl Stripe {
     /// How the charge of an intent stands now.
     pub(super) async fn look(&self, id: &str) -> Result<Charge, GatewayError> {
@@ -38,8 +47,8 @@ impl Stripe {
         payment_id: Uuid,
     ) -> Result<Option<Charge>, GatewayError> {
         let mut found = self.search(payment_id).await?;
-        if found.is_empty() && is_young(payment_id, Utc::now()) {
-            found = self.look_through_list(payment_id).await?;
+        if found.is_empty() {
+            found = self.look_through_list(payment_id, Utc::now()).await?;
         }
         // What was found tells only which it is; the search may be late about how it stands, too.
         let Some(best) = found.into_iter().max_by_key(Intent::weight) else {
@@ -60,13 +69,54 @@ impl Stripe {
         Ok(page.data.into_iter().filter(ours).collect())
     }
 
-    /// Looks at every intent that was made since the payment was, which the search may not know yet.
-    async fn look_through_list(&self, payment_id: Uuid) -> Result<Vec<Intent>, Problem> {
-        let since = minted_at(payment_id).unwrap_or_default();
-        let since = since.saturating_sub(CLOCK_SKEW_SECONDS).to_string();
+    /// Looks at every intent that was made since the payment was, when that is so short a time ago that the
+    /// search may not know it yet.
+    async fn look_through_list(
+        &self,
+        payment_id: Uuid,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Intent>, Problem> {
+        let now = u64::try_from(now.timestamp()).unwrap_or_default();
+        let young = minted_at(payment_id).filter(|minted| minted + SEARCH_LAG_SECONDS > now);
+        let Some(minted) = young else {
+            return Ok(Vec::new());
+        };
+        let earliest = minted.saturating_sub(CLOCK_SKEW_SECONDS);
+        let mut since = earliest;
+        let mut pages_left = PAGES_MAX;
+        for end in PARTS_END {
+            if since > now + CLOCK_SKEW_SECONDS {
+                break;
+            }
+            let until = earliest + end;
+            let found = self
+                .look_through_part(payment_id, since, until, &mut pages_left)
+                .await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+            since = until + 1;
+        }
+        Ok(Vec::new())
+    }
+
+    /// Looks at every intent that was made in the seconds from `since` to `until`.
+    async fn look_through_part(
+        &self,
+        payment_id: Uuid,
+        since: u64,
+        until: u64,
+        pages_left: &mut usize,
+    ) -> Result<Vec<Intent>, Problem> {
+        let (since, until) = (since.to_string(), until.to_string());
         let mut after: Option<String> = None;
-        for _ in 0..PAGES_MAX {
-            let mut query = vec![("limit", PAGE), ("created[gte]", since.as_str())];
+        while *pages_left > 0 {
+            *pages_left -= 1;
+            let mut query = vec![
+                ("limit", PAGE),
+                ("created[gte]", since.as_str()),
+                ("created[lte]", until.as_str()),
+            ];
             query.extend(after.as_deref().map(|id| ("starting_after", id)));
             let page: Page = self.calls.get(&["v1", "payment_intents"], &query).await?;
             after = page.next();
@@ -80,12 +130,6 @@ impl Stripe {
             "not in the search, which may lag, nor among the first {PAGES_MAX} pages of the list"
         )))
     }
-}
-
-/// Whether the search may not know an intent of this payment yet. Our ids carry their time.
-fn is_young(payment_id: Uuid, now: DateTime<Utc>) -> bool {
-    let now = u64::try_from(now.timestamp()).unwrap_or_default();
-    minted_at(payment_id).is_some_and(|minted| minted + SEARCH_LAG_SECONDS > now)
 }
 
 /// The second in which a UUID of version 7 was made.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use stampede_payments::gateway::{Charge, ChargeStatus, Gateway, GatewayError};
-use uuid::Uuid;
+use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::{
     INTENT, PAYMENT, SHOW, assert_look, assert_ours, charge, pairs, recorded, refused, stripe,
@@ -52,9 +52,22 @@ fn assert_search(seen: &Seen, payment_id: Uuid) {
     assert_eq!(seen.query(), query);
 }
 
-/// The second in which a new id was made, less a minute for Stripe's clock.
-fn since(payment_id: Uuid) -> String {
-    (payment_id.get_timestamp().unwrap().to_unix().0 - 60).to_string()
+/// The query for a part of the list, in seconds from when an id was made.
+fn part(payment_id: Uuid, from: i64, to: i64) -> Vec<(String, String)> {
+    let minted = payment_id.get_timestamp().unwrap().to_unix().0;
+    let at = |seconds: i64| minted.checked_add_signed(seconds).unwrap().to_string();
+    pairs([
+        ("limit", "100"),
+        ("created[gte]", &at(from)),
+        ("created[lte]", &at(to)),
+    ])
+}
+
+/// The id of a payment that was made so many seconds ago.
+fn minted_ago(seconds: u64) -> Uuid {
+    let (now, nanos) = Uuid::now_v7().get_timestamp().unwrap().to_unix();
+    let then = Timestamp::from_unix(NoContext, now - seconds, nanos);
+    Uuid::new_v7(then)
 }
 
 #[tokio::test]
@@ -185,8 +198,7 @@ async fn a_young_payment_that_the_search_does_not_know_is_looked_for_in_the_list
     assert_eq!(answer.unwrap().unwrap().status, ChargeStatus::Authorized);
     assert_search(&seen[0], young);
     assert_eq!(seen[1].line(), "GET /v1/payment_intents");
-    let since = since(young);
-    let first = pairs([("limit", "100"), ("created[gte]", &since)]);
+    let first = part(young, -60, 30);
     assert_eq!(seen[1].query(), first);
     let second = [first, pairs([("starting_after", "pi_other")])].concat();
     assert_eq!(seen[2].query(), second);
@@ -194,8 +206,46 @@ async fn a_young_payment_that_the_search_does_not_know_is_looked_for_in_the_list
 }
 
 #[tokio::test]
+async fn what_a_busy_sale_made_since_does_not_hide_an_older_intent() {
+    // However much was made after the first half minute: it is not in the first part, which has few pages.
+    let older = minted_ago(40 * 60);
+    let other = of_payment("pi_other", PAYMENT, "intent_requires_capture");
+    let ours = of_payment(INTENT, older, "intent_requires_capture");
+    let others = (0..9).map(|_| listed(true, std::slice::from_ref(&other)));
+    let told = std::iter::once(found(&[]))
+        .chain(others)
+        .chain([listed(true, &[ours])])
+        .chain([Tell::Json(200, recorded("intent_requires_capture"))]);
+    let (seen, answer) = find(older, None, told.collect::<Vec<_>>()).await;
+    assert_eq!(answer.unwrap().unwrap().gateway_id, INTENT);
+    for asked in &seen[1..=10] {
+        assert_eq!(asked.query()[..3], part(older, -60, 30));
+    }
+}
+
+#[tokio::test]
+async fn an_intent_that_recovery_made_late_is_found_in_a_later_part() {
+    let older = minted_ago(40 * 60);
+    let ours = of_payment(INTENT, older, "intent_requires_capture");
+    let told = [
+        found(&[]),
+        listed(false, &[]),
+        listed(false, &[]),
+        listed(false, &[ours]),
+        Tell::Json(200, recorded("intent_requires_capture")),
+    ];
+    let (seen, answer) = find(older, None, told).await;
+    assert_eq!(answer.unwrap().unwrap().gateway_id, INTENT);
+    // No second is left out, and the last part ends when the search knows.
+    for (asked, (from, to)) in seen[1..=3].iter().zip([(-60, 30), (31, 900), (901, 3_660)]) {
+        assert_eq!(asked.query(), part(older, from, to));
+    }
+}
+
+#[tokio::test]
 async fn a_young_payment_that_is_not_in_the_list_either_is_not_there() {
-    let told = [found(&[]), listed(false, &[])];
+    // Of a payment of this minute, nothing can be in the last part.
+    let told = [found(&[]), listed(false, &[]), listed(false, &[])];
     let (_, answer) = find(Uuid::now_v7(), None, told).await;
     assert_eq!(answer.unwrap(), None);
 }
@@ -203,11 +253,15 @@ async fn a_young_payment_that_is_not_in_the_list_either_is_not_there() {
 #[tokio::test]
 async fn a_list_that_is_too_long_to_read_is_unclear() {
     let other = of_payment("pi_other", PAYMENT, "intent_requires_capture");
-    let pages = (0..10).map(|_| listed(true, std::slice::from_ref(&other)));
-    let told: Vec<Tell> = std::iter::once(found(&[])).chain(pages).collect();
-    let (seen, answer) = find(Uuid::now_v7(), None, told).await;
-    unclear(answer);
-    assert_eq!(seen.len(), 11);
+    let page = |has_more| listed(has_more, std::slice::from_ref(&other));
+    // In one part, and in all of them together.
+    for first_part in [10, 6] {
+        let pages = (1..=10).map(|number| page(number != first_part || first_part == 10));
+        let told: Vec<Tell> = std::iter::once(found(&[])).chain(pages).collect();
+        let (seen, answer) = find(Uuid::now_v7(), None, told).await;
+        unclear(answer);
+        assert_eq!(seen.len(), 11);
+    }
 }
 
 #[tokio::test]
