@@ -4,6 +4,10 @@
 //! - A key is remembered for at least 24 hours, with the answer as it was *then*, failures too. A
 //!   recorded answer is marked, so we look afresh; a recorded failure of a step on an intent is not
 //!   the last word, since there the state of the intent itself allows each step once only.
+//! - A refund may fail days after it succeeded. Then the charge is one that was captured again, and only
+//!   the events `refund.failed`, `refund.updated` or `charge.refund.updated` tell of it, so Stripe has to
+//!   be told to send them. We put our ids on our refunds, which Stripe does not; of refunds that others
+//!   made in the account and that fail, only reconciliation knows.
 //! - Its search learns of an intent a minute later, in a bad hour an hour later; its lists know at once.
 //! - It lists the newest first, so the ledger comes backwards. Nobody who compares ledgers minds.
 //! - Amounts are in minor units as Stripe counts them: those of ISO 4217 (cents of EUR, whole JPY), but

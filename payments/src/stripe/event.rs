@@ -33,11 +33,14 @@ pub(super) fn read(body: &[u8]) -> Result<Callback, CallbackError> {
     })
 }
 
-/// Our ids are on the intent, and Stripe copies them to the charge when it makes it.
+/// Our ids are on the intent, Stripe copies them to the charge when it makes it, and we put them on the
+/// refunds that we ask for.
 fn about(kind: &str, subject: &Value) -> Option<About> {
     let gateway_id = match subject["object"].as_str()? {
         "payment_intent" => &subject["id"],
         "charge" => &subject["payment_intent"],
+        // Whoever made it has the answer, and the charge tells of it too. What comes later comes here only.
+        "refund" if kind != "refund.created" => &subject["payment_intent"],
         _ => return None,
     };
     let our_id = |name: &str| -> Option<Uuid> { subject["metadata"][name].as_str()?.parse().ok() };

@@ -57,6 +57,7 @@ pub(super) struct Page {
 /// A Refund.
 #[derive(Debug, Deserialize)]
 pub(super) struct Refund {
+    pub id: String,
     status: Option<String>,
     failure_reason: Option<String>,
 }
@@ -151,12 +152,17 @@ impl Page {
 }
 
 impl Refund {
+    /// Whether it gave nothing back, and never will.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.status.as_deref(), Some("failed" | "canceled"))
+    }
+
     /// A refund that failed gave nothing back, though the call that asked for it went well.
     pub fn not_failed(self) -> Result<(), Problem> {
-        let status = self.status.unwrap_or_default();
-        if !matches!(status.as_str(), "failed" | "canceled") {
+        if !self.has_failed() {
             return Ok(());
         }
+        let status = self.status.unwrap_or_default();
         let why = self.failure_reason.unwrap_or_else(|| "unknown".to_owned());
         let refusal = Refusal::new(format!("refund_{status}"), why);
         Err(Problem::Refused(Box::new(refusal)))

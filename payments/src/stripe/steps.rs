@@ -82,9 +82,11 @@ impl Stripe {
         payment_id: Uuid,
         id: &str,
     ) -> Result<Charge, GatewayError> {
-        let form = [("payment_intent", id)];
-        let path = ["v1", "refunds"];
-        let reply: Reply<Refund> = self.step(&path, &form, payment_id, "refund").await;
+        let charge = self.look(id).await?;
+        if charge.status == ChargeStatus::Refunded {
+            return Ok(charge);
+        }
+        let reply = self.ask_refund(payment_id, charge.show_id, id).await;
         let wanted = [ChargeStatus::Refunded];
         if let Some(charge) = self.already(&reply.said, id, &wanted).await? {
             return Ok(charge);
@@ -92,5 +94,28 @@ impl Stripe {
         reply.said?.not_failed()?;
         // Pending or not, what counts is how much of the charge Stripe says is given back.
         self.look(id).await
+    }
+
+    /// Asks for a refund that carries our ids: Stripe copies none to it, and when it fails days later, its
+    /// events are all that tells.
+    async fn ask_refund(&self, payment_id: Uuid, show_id: Option<Uuid>, id: &str) -> Reply<Refund> {
+        let our_id = payment_id.to_string();
+        let show_id = show_id.map(|show_id| show_id.to_string());
+        let mut form = vec![("payment_intent", id), ("metadata[payment_id]", &our_id)];
+        form.extend(show_id.as_deref().map(|id| ("metadata[show_id]", id)));
+        let path = ["v1", "refunds"];
+        let reply: Reply<Refund> = self.step(&path, &form, payment_id, "refund").await;
+        let (true, Ok(recorded)) = (reply.replayed, &reply.said) else {
+            return reply;
+        };
+        // A refund that fails usually began as succeeded, so the recorded answer does not tell.
+        let said = self.calls.get(&["v1", "refunds", &recorded.id], &[]).await;
+        if said.as_ref().is_ok_and(Refund::has_failed) {
+            return self.calls.post(&path, &form, None).await;
+        }
+        Reply {
+            said,
+            replayed: false,
+        }
     }
 }

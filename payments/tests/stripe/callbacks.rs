@@ -61,7 +61,7 @@ async fn about(event: &Value) -> Option<About> {
 }
 
 #[tokio::test]
-async fn events_of_an_intent_and_of_its_charge_are_about_our_payment() {
+async fn events_of_an_intent_and_of_its_charge_and_refund_are_about_our_payment() {
     let ours = About {
         show_id: SHOW,
         payment_id: PAYMENT,
@@ -71,6 +71,7 @@ async fn events_of_an_intent_and_of_its_charge_are_about_our_payment() {
     for (name, told) in [
         ("event_intent_capturable", Some(ChargeStatus::Authorized)),
         ("event_charge_refunded", None),
+        ("event_refund_failed", None),
     ] {
         let ours = About {
             told,
@@ -82,8 +83,24 @@ async fn events_of_an_intent_and_of_its_charge_are_about_our_payment() {
 
 #[tokio::test]
 async fn events_of_other_things_are_about_nothing_of_ours() {
-    for name in ["event_refund_failed", "event_dispute", "event_balance"] {
+    for name in ["event_dispute", "event_balance"] {
         assert_eq!(about(&recorded(name)).await, None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_comes_of_a_refund_is_told_but_not_that_it_was_made() {
+    let mut event = recorded("event_refund_failed");
+    for (kind, is_told) in [
+        ("refund.failed", true),
+        ("refund.updated", true),
+        ("charge.refund.updated", true),
+        ("refund.created", false),
+    ] {
+        event["type"] = kind.into();
+        let about = about(&event).await;
+        assert_eq!(about.is_some(), is_told, "{kind}");
+        assert!(about.is_none_or(|about| about.told.is_none()), "{kind}");
     }
 }
 
@@ -96,14 +113,17 @@ async fn events_of_strangers_charges_are_about_nothing_of_ours() {
             serde_json::json!({"payment_id": "5"}),
         ),
         ("event_charge_refunded", Value::Null),
+        ("event_refund_failed", serde_json::json!({})),
     ] {
         let mut event = recorded(name);
         event["data"]["object"]["metadata"] = metadata;
         assert_eq!(about(&event).await, None);
     }
-    let mut event = recorded("event_charge_refunded");
-    event["data"]["object"]["payment_intent"] = Value::Null;
-    assert_eq!(about(&event).await, None);
+    for name in ["event_charge_refunded", "event_refund_failed"] {
+        let mut event = recorded(name);
+        event["data"]["object"]["payment_intent"] = Value::Null;
+        assert_eq!(about(&event).await, None, "{name}");
+    }
 }
 
 #[tokio::test]

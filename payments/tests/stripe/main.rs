@@ -9,6 +9,7 @@ mod authorize;
 mod callbacks;
 mod finding;
 mod ledger;
+mod refunds;
 mod steps;
 mod stub;
 

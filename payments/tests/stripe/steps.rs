@@ -1,4 +1,4 @@
-//! Capture, void and refund: what is asked, and what is made of an intent that is past them.
+//! Capture and void: what is asked, and what is made of an intent that is past them.
 
 use std::time::Duration;
 
@@ -27,11 +27,6 @@ fn assert_capture(seen: &Seen) {
 fn assert_void(seen: &Seen) {
     let line = format!("POST /v1/payment_intents/{INTENT}/cancel");
     assert_step(seen, &line, ("expand[]", "latest_charge"), "void");
-}
-
-fn assert_refund(seen: &Seen) {
-    let form = ("payment_intent", INTENT);
-    assert_step(seen, "POST /v1/refunds", form, "refund");
 }
 
 #[tokio::test]
@@ -111,78 +106,7 @@ async fn a_void_of_what_is_voided_is_fine_and_one_of_what_is_captured_is_refused
 }
 
 #[tokio::test]
-async fn a_refund_gives_all_of_it_back() {
-    for refund in ["refund_succeeded", "refund_pending"] {
-        let stub = Stub::start([
-            Tell::Json(200, recorded(refund)),
-            Tell::Json(200, recorded("intent_refunded")),
-        ])
-        .await;
-        let answer = stripe(&stub).refund(PAYMENT, INTENT).await;
-        assert_eq!(answer.unwrap(), charge(ChargeStatus::Refunded, 8500, 8500));
-        let seen = stub.seen();
-        assert_refund(&seen[0]);
-        assert_look(&seen[1]);
-    }
-}
-
-#[tokio::test]
-async fn a_refund_counts_only_as_far_as_the_charge_says() {
-    for (stands, refunded) in [("intent_succeeded", 0), ("intent_partly_refunded", 2000)] {
-        let stub = Stub::start([
-            Tell::Replay(200, recorded("refund_pending")),
-            Tell::Json(200, recorded(stands)),
-        ])
-        .await;
-        let answer = stripe(&stub).refund(PAYMENT, INTENT).await.unwrap();
-        assert_eq!(answer, charge(ChargeStatus::Captured, 8500, refunded));
-    }
-}
-
-#[tokio::test]
-async fn a_refund_of_what_is_refunded_is_fine() {
-    let stub = Stub::start([
-        Tell::Json(400, recorded("error_already_refunded")),
-        Tell::Json(200, recorded("intent_refunded")),
-    ])
-    .await;
-    let answer = stripe(&stub).refund(PAYMENT, INTENT).await;
-    assert_eq!(answer.unwrap(), charge(ChargeStatus::Refunded, 8500, 8500));
-    assert_look(&stub.seen()[1]);
-}
-
-#[tokio::test]
-async fn a_refund_that_failed_at_once_is_refused() {
-    let stub = Stub::start([Tell::Json(200, recorded("refund_failed"))]).await;
-    let answer = stripe(&stub).refund(PAYMENT, INTENT).await;
-    assert_eq!(refused(answer), "refund_failed");
-    stub.only();
-}
-
-#[tokio::test]
-async fn a_refund_that_our_balance_does_not_cover_is_refused() {
-    let stub = Stub::start([Tell::Json(400, recorded("error_low_balance"))]).await;
-    let answer = stripe(&stub).refund(PAYMENT, INTENT).await;
-    assert_eq!(refused(answer), "balance_insufficient");
-    assert_refund(&stub.only());
-}
-
-#[tokio::test]
 async fn a_recorded_failure_of_a_step_does_not_stand_for_a_day() {
-    let stub = Stub::start([
-        Tell::Replay(400, recorded("error_low_balance")),
-        Tell::Json(200, recorded("refund_succeeded")),
-        Tell::Json(200, recorded("intent_refunded")),
-    ])
-    .await;
-    let answer = stripe(&stub).refund(PAYMENT, INTENT).await;
-    assert_eq!(answer.unwrap(), charge(ChargeStatus::Refunded, 8500, 8500));
-    let seen = stub.seen();
-    assert_refund(&seen[0]);
-    assert_eq!(seen[1].line(), "POST /v1/refunds");
-    assert_eq!(seen[1].form(), seen[0].form());
-    assert_eq!(seen[1].header("idempotency-key"), None);
-
     let stub = Stub::start([
         Tell::Replay(500, recorded("error_api")),
         Tell::Json(200, recorded("intent_succeeded")),
@@ -190,7 +114,10 @@ async fn a_recorded_failure_of_a_step_does_not_stand_for_a_day() {
     .await;
     let answer = stripe(&stub).capture(PAYMENT, INTENT).await;
     assert_eq!(answer.unwrap(), charge(ChargeStatus::Captured, 8500, 0));
-    stub.seen();
+    let seen = stub.seen();
+    assert_capture(&seen[0]);
+    assert_eq!(seen[1].form(), seen[0].form());
+    assert_eq!(seen[1].header("idempotency-key"), None);
 }
 
 #[tokio::test]
@@ -214,27 +141,24 @@ async fn a_step_whose_answer_is_lost_is_unclear() {
         || Tell::Close,
         || Tell::Silence,
     ] {
-        let stub = Stub::start([told(), told(), told()]).await;
+        let stub = Stub::start([told(), told()]).await;
         let stripe = stripe_with_timeout(&stub, Duration::from_millis(200));
         unclear(stripe.capture(PAYMENT, INTENT).await);
         unclear(stripe.void(PAYMENT, INTENT).await);
-        unclear(stripe.refund(PAYMENT, INTENT).await);
         let seen = stub.seen();
         assert_capture(&seen[0]);
         assert_void(&seen[1]);
-        assert_refund(&seen[2]);
     }
 }
 
 #[tokio::test]
 async fn steps_on_an_unknown_intent_are_refused() {
     let missing = || Tell::Json(404, recorded("error_missing_intent"));
-    let stub = Stub::start([missing(), missing(), missing()]).await;
+    let stub = Stub::start([missing(), missing()]).await;
     let stripe = stripe(&stub);
     for answer in [
         stripe.capture(PAYMENT, INTENT).await,
         stripe.void(PAYMENT, INTENT).await,
-        stripe.refund(PAYMENT, INTENT).await,
     ] {
         assert_eq!(refused(answer), "resource_missing");
     }
