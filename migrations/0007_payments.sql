@@ -151,11 +151,11 @@ left join lateral (
     -- order of their ids until it meets one of the hold: 0.4 ms a request, and growing.
     select *
     from (
-        select payment_id, state, next_action, reason
+        select payment_id, state, next_action, reason, created_at
         from payments
         where show_id = h.show_id and hold_id = h.hold_id
         offset 0
     ) tries
-    order by payment_id desc
+    order by created_at desc, payment_id desc
     limit 1
 ) p on true;

@@ -46,6 +46,7 @@ pub enum Code {
     PaymentVoided,
     PaymentRefunded,
     TooLittleTime,
+    TooManyTries,
     NoGateway,
     NotRefundable,
     ShowCancelled,
@@ -101,6 +102,7 @@ impl Code {
             Code::PaymentVoided => ("payment-voided", S::CONFLICT, "The payment was let go, nothing was charged"),
             Code::PaymentRefunded => ("payment-refunded", S::CONFLICT, "The seats were gone, the money goes back"),
             Code::TooLittleTime => ("too-little-time", S::CONFLICT, "The hold ends too soon to begin a payment"),
+            Code::TooManyTries => ("too-many-tries", S::CONFLICT, "Too many tries to pay for the hold"),
             Code::NoGateway => ("no-gateway", S::CONFLICT, "This sale cannot take payments"),
             Code::NotRefundable => ("not-refundable", S::CONFLICT, "The booking cannot be cancelled by its buyer"),
             Code::ShowCancelled => ("show-cancelled", S::CONFLICT, "The show was cancelled"),
@@ -252,7 +254,6 @@ impl Problem {
         self
     }
 
-    #[cfg(test)]
     pub fn code(&self) -> Code {
         self.0.code
     }

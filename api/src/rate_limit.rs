@@ -2,7 +2,7 @@
 //! has it.
 //!
 //! A submission counts for its address, its buyer and its show, a repeated idempotency key too. All
-//! else (reads, polls, confirming, cancelling) counts for address and buyer in an allowance of its own
+//! else (reads, polls, paying, cancelling) counts for address and buyer in an allowance of its own
 //! that is ten times as large: a buyer who polls at the pace of `Retry-After` never meets it, and a
 //! buyer who met it can still submit.
 //!

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::harness::{
-    Answer, Api, Arena, Buyer, DECLINED_CARD, GOOD_CARD, Gateway, Process, STEP_CARD, floor,
-    paid_show, run, seated, send, show,
+    Answer, Api, Arena, Buyer, DECLINED_CARD, GOOD_CARD, Gateway, Process, STEP_CARD, eventually,
+    floor, paid_show, run, seated, send, show,
 };
 
 /// How long a payment may take to come to its end.
@@ -166,14 +166,21 @@ fn what_is_declined_leaves_the_hold_and_may_be_paid_again() {
         let payment = payment_of(&declined);
         let refused = declined.expect(402);
         assert_eq!(refused["code"], "payment-declined");
-        // The same key gives the same answer, and another card is another payment.
+        // The same again is the same answer; another card may be tried with the same key.
         let again = shop.pay(&ada, &hold, "key-00001", &bad).await;
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
         assert_eq!(payment_of(&again), payment);
         again.expect(402);
-        let reused = shop.pay(&ada, &hold, "key-00001", &good).await.expect(422);
-        assert_eq!(reused["code"], "idempotency-key-reused");
-        let paid = shop.pay(&ada, &hold, "key-00002", &good).await.expect(201);
+        let paid = shop.pay(&ada, &hold, "key-00001", &good).await.expect(201);
         assert_eq!(paid["booking"]["state"], "confirmed");
+        let reused = shop.pay(&ada, &hold, "key-00001", &bad).await.expect(422);
+        assert_eq!(reused["code"], "idempotency-key-reused");
+        // Or with another key.
+        let second = shop.hold_of(&ada, &["A-1-2"]).await;
+        shop.pay(&ada, &second, "key-00002", &bad).await.expect(402);
+        shop.pay(&ada, &second, "key-00004", &good)
+            .await
+            .expect(201);
         let late = shop.pay(&ada, &hold, "key-00003", &good).await.expect(409);
         assert_eq!(late["code"], "already-confirmed");
         assert_eq!(shop.gateway.net(&payment).await, 0);
@@ -262,11 +269,6 @@ fn a_further_step_is_the_buyers_and_then_the_booking_is_there() {
             let id = waiting["id"].as_str().unwrap();
             let request = shop.request_of(&ada, &waiting).await;
             assert_eq!(request["state"], "payment_pending");
-            // Meanwhile the hold is neither given back nor paid twice.
-            assert_eq!(
-                ada.release(&shop.show, &hold).await.expect(409)["code"],
-                "payment-in-progress"
-            );
             let next_action = waiting["next_action"].as_str().unwrap();
             shop.gateway.take_step(next_action, how).await;
             let end = shop.payment_in(&ada, id, &["captured", "declined"]).await;
@@ -279,6 +281,60 @@ fn a_further_step_is_the_buyers_and_then_the_booking_is_there() {
                 assert_eq!(request["state"], "held");
             }
         }
+    });
+}
+
+#[test]
+fn who_does_not_take_the_step_may_pay_in_another_way_or_give_the_seats_back() {
+    run(async |arena| {
+        let stuck = ["--payment-stuck-ms", "300"];
+        let shop = shop_with(arena, paid_hall(), &stuck).await;
+        let ada = shop.api.buyer("ada");
+        let (step, good) = (
+            shop.gateway.method(STEP_CARD).await,
+            shop.gateway.method(GOOD_CARD).await,
+        );
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        let waiting = shop.pay(&ada, &hold, "key-00001", &step).await.expect(202);
+        let paid = shop.pay(&ada, &hold, "key-00002", &good).await.expect(201);
+        // The step that is taken too late takes no money.
+        let next_action = waiting["next_action"].as_str().unwrap();
+        shop.gateway.take_step(next_action, "complete").await;
+        let first = waiting["id"].as_str().unwrap();
+        let end = shop.payment_in(&ada, first, &["failed"]).await;
+        assert_eq!(end["reason"], "superseded");
+        assert_eq!(shop.request_of(&ada, &paid).await["state"], "confirmed");
+
+        let hold = shop.hold_of(&ada, &["A-1-2"]).await;
+        let waiting = shop.pay(&ada, &hold, "key-00003", &step).await.expect(202);
+        let released = ada.release(&shop.show, &hold).await.expect(200);
+        assert_eq!(released["state"], "cancelled");
+        let second = waiting["id"].as_str().unwrap();
+        shop.payment_in(&ada, second, &["voided"]).await;
+        shop.hold_of(&ada, &["A-1-2"]).await;
+        eventually(END_LIMIT, async || {
+            let charges = shop.gateway.charges().await;
+            let open =
+                |charge: &&Value| charge["status"] == "authorized" || charge["status"] == "pending";
+            charges.iter().find(open).is_none()
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_hold_is_no_tool_to_try_cards_with() {
+    run(async |arena| {
+        let shop = shop(arena).await;
+        let ada = shop.api.buyer("ada");
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        let bad = shop.gateway.method(DECLINED_CARD).await;
+        for no in 0..10 {
+            let key = format!("key-0000{no}");
+            shop.pay(&ada, &hold, &key, &bad).await.expect(402);
+        }
+        let refused = shop.pay(&ada, &hold, "key-00010", &bad).await.expect(409);
+        assert_eq!(refused["code"], "too-many-tries");
     });
 }
 

@@ -234,6 +234,9 @@ async fn cancel(database: &Database, show_id: Uuid, reason: &str) -> Result<(), 
         return Err(Problem::not_found("show"));
     };
     let change = (state_to_change(&intake.sale, intake.now), SaleState::Closed);
+    // Said again, the first reason stays: bookings may have been cancelled with it.
+    let first = locked.cancel_reason.clone();
+    let reason = first.as_deref().unwrap_or(reason);
     show_intake::set_sale(&mut tx, show_id, SaleState::Closed, Some(reason)).await?;
     record_change(&mut tx, show_id, change, Some(reason), &mut locked).await?;
     show_inventory::cancel(&mut tx, show_id, reason, locked.now).await?;

@@ -51,6 +51,14 @@ pub async fn receive_callback(
         metrics::counter!("stampede_callbacks_total", "result" => "not_ours").increment(1);
         return Ok(StatusCode::OK);
     };
+    // A gateway may serve others with our kind of metadata, such as a second environment.
+    if let Err(problem) = app.catalog.show(about.show_id).await {
+        if problem.code() != Code::NotFound {
+            return Err(problem);
+        }
+        metrics::counter!("stampede_callbacks_total", "result" => "not_ours").increment(1);
+        return Ok(StatusCode::OK);
+    }
     let told = Told {
         status: about.told,
         event: event(gateway.name(), callback.event_id, about),

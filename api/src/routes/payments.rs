@@ -24,7 +24,7 @@ use crate::{
     booking_view::{BookingView, PaymentView},
     error::{Code, FieldError, Problem},
     extract::{Buyer, ClientAddress, IdempotencyKey, JsonBody, Path, Wait},
-    paying::{self, Drive, is_moving},
+    paying::{self, Drive},
     rate_limit::Allowance,
 };
 
@@ -89,8 +89,9 @@ fn looks_like_a_card(text: &str) -> bool {
 ///
 /// 201 with the booking; 202 while the gateway has not answered or the buyer has a step left
 /// (`next_action`), then `GET` the payment. 402 when it was declined: the hold stays for the rest of its
-/// time and may be paid again, with the same or another key. 410 when the hold has expired. The same key
-/// gives the same payment.
+/// time and may be paid again in another way, with the same or another key. 410 when the hold has expired.
+/// The same key and body give the same answer. Another payment supersedes one that waits for a step of
+/// the buyer.
 #[utoipa::path(
     post, path = "/v1/shows/{show_id}/holds/{hold_id}/payments", tag = "payments", security(("buyer" = [])),
     params(
@@ -136,14 +137,19 @@ pub async fn create_payment(
     let payment = paying::find(&app, show_id, opened.payment_id, buyer_id.as_str()).await?;
     let payment = if opened.at_gateway {
         paying::driven(&app, payment, Drive::First, deadline).await?
-    } else {
+    } else if payment.state.is_in_flight() {
         paying::settled(&app, payment, deadline).await?
+    } else {
+        payment
     };
-    let replayed = opened
-        .replayed
-        .then_some([(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"))]);
-    let answer = answer(&app, &show, &payment, allowance, Some(wait)).await?;
-    Ok((replayed, answer).into_response())
+    let replayed = HeaderValue::from_static("true");
+    match answer(&app, &show, &payment, allowance, Some(wait)).await {
+        Ok(answer) if opened.replayed => {
+            Ok(([(IDEMPOTENCY_REPLAYED, replayed)], answer).into_response())
+        }
+        Err(problem) if opened.replayed => Err(problem.header(IDEMPOTENCY_REPLAYED, replayed)),
+        answer => answer,
+    }
 }
 
 /// Why no payment was begun, as a problem.
@@ -174,6 +180,10 @@ fn refuse(refusal: OpenRefusal, show: &Show) -> Problem {
         OpenRefusal::KeyReused => Problem::new(
             Code::IdempotencyKeyReused,
             "the key was used for another hold or body; use a new one",
+        ),
+        OpenRefusal::TooManyTries => Problem::new(
+            Code::TooManyTries,
+            "too many payments were tried for this hold; nothing was charged",
         ),
         OpenRefusal::TooLittleTime { expires_at } => Problem::new(
             Code::TooLittleTime,
@@ -279,10 +289,11 @@ async fn answer(
             format!("{reason}; all of the money goes back"),
         ),
         _ => {
-            let status = if is_moving(payment) || payment.next_action.is_some() && payment.state.is_moving() {
-                StatusCode::ACCEPTED
-            } else {
-                StatusCode::CREATED
+            let status = match payment.state {
+                PaymentState::Captured => StatusCode::CREATED,
+                // It was paid, and was given back later.
+                PaymentState::Refunding | PaymentState::Refunded => StatusCode::OK,
+                _ => StatusCode::ACCEPTED,
             };
             let pace = (status == StatusCode::ACCEPTED)
                 .then_some([(header::RETRY_AFTER, HeaderValue::from(PACE_S))]);

@@ -163,7 +163,8 @@ fn check<'a>(
                 replayed: booking.cancel_key.as_deref() == Some(call.key.as_str()),
             }));
         }
-        "pending" => return Err(CancelRefusal::Pending),
+        // Operators need not wait: whatever becomes of the capture, the money is let go or goes back.
+        "pending" if matches!(call.by, By::Buyer { .. }) => return Err(CancelRefusal::Pending),
         _ => {}
     }
     if let By::Buyer {
@@ -178,7 +179,7 @@ fn check<'a>(
     Ok(Checked::ToCancel(booking))
 }
 
-/// Cancels one confirmed booking. Returns the payment whose money is to go back.
+/// Cancels one booking that lives. Returns the payment whose money is to go back.
 async fn end(
     connection: &mut PgConnection,
     show_id: Uuid,
@@ -200,16 +201,18 @@ async fn end(
         }
         None => None,
     };
-    let cancelled = Event {
-        event_type: EventType::BookingCancelled,
-        position: Some(booking.position),
-        booking_id: Some(booking.booking_id),
-        data: json!({
-            "hold_id": booking.hold_id, "payment_id": booking.payment_id,
-            "buyer_id": booking.buyer_id, "by": cancellation.by, "reason": cancellation.reason,
-        }),
-    };
-    events::record(connection, show_id, locked, vec![cancelled]).await?;
+    if booking.state == "confirmed" {
+        let cancelled = Event {
+            event_type: EventType::BookingCancelled,
+            position: Some(booking.position),
+            booking_id: Some(booking.booking_id),
+            data: json!({
+                "hold_id": booking.hold_id, "payment_id": booking.payment_id,
+                "buyer_id": booking.buyer_id, "by": cancellation.by, "reason": cancellation.reason,
+            }),
+        };
+        events::record(connection, show_id, locked, vec![cancelled]).await?;
+    }
     notify::changed(connection, show_id, &[booking.position]).await?;
     Ok(refund)
 }
@@ -242,6 +245,7 @@ async fn give_back(
                 None => locked.now,
             }
         })],
+        moved: vec![true],
     };
     payments::set(connection, show_id, &moves, locked.now).await?;
     Ok((!free).then_some(payment.payment_id))
@@ -259,7 +263,7 @@ pub(super) async fn some_of_show(
     };
     let held = holds::list_held(connection, show_id, SHOW_BATCH).await?;
     settle::release(connection, show_id, &held, HoldState::Cancelled, locked).await?;
-    let ids = bookings::list_confirmed(connection, show_id, SHOW_BATCH).await?;
+    let ids = bookings::list_living(connection, show_id, SHOW_BATCH).await?;
     let cancellation = Cancellation {
         by: "operator",
         reason: &reason,

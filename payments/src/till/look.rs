@@ -33,6 +33,10 @@ pub use replace::Spare;
 /// up may take effect late, and no callback may tell. Looks come the rarer the longer it lasts.
 const WATCHED_FOR: TimeDelta = TimeDelta::hours(1);
 
+/// A refund that was given must have stood so long before a charge that is captured again means that it has
+/// failed.
+const REFUND_RESTS: TimeDelta = TimeDelta::minutes(10);
+
 /// What the gateway said.
 #[derive(Debug, Clone)]
 pub enum Seen {
@@ -88,6 +92,7 @@ pub(super) async fn look(
         payments: found.into_iter().map(|it| (it.payment_id, it)).collect(),
         show_cancelled: locked.cancelled_at.is_some(),
         now: locked.now,
+        look_again_at: locked.now + terms.stuck,
         ..Round::default()
     };
     let mut answers: Vec<Option<Looked>> = looks.iter().map(|look| round.apply(look)).collect();
@@ -100,9 +105,7 @@ pub(super) async fn look(
                 .await?;
         }
     }
-    round
-        .write_moves(connection, show_id, terms, locked)
-        .await?;
+    round.write_moves(connection, show_id, locked).await?;
     let told = std::mem::take(&mut round.events);
     events::record(connection, show_id, locked, told).await?;
     Ok(answers)
@@ -124,12 +127,20 @@ fn is_stray(payment: &Payment, seen: &Seen) -> bool {
     stray
 }
 
+/// What is written of a payment.
+struct Touch {
+    recover_at: Option<DateTime<Utc>>,
+    /// All of it; else only when it is looked at again.
+    changed: bool,
+}
+
 /// A batch of looks: the payments as they stand, and what is to be written.
 #[derive(Default)]
 struct Round {
     payments: HashMap<Uuid, Payment>,
     show_cancelled: bool,
     now: DateTime<Utc>,
+    look_again_at: DateTime<Utc>,
     pins: Vec<Pin>,
     pinned: HashSet<Uuid>,
     confirms: Vec<Uuid>,
@@ -138,10 +149,8 @@ struct Round {
     replaces: Vec<(Uuid, Charge)>,
     /// Holds whose payment is over without a booking.
     unfenced: Vec<Uuid>,
-    /// Payments whose rows change, and what the gateway is to do for them.
-    touched: HashMap<Uuid, Step>,
-    /// Those of them that are final, and looked at again all the same.
-    watched: HashSet<Uuid>,
+    /// Payments whose rows change.
+    touched: HashMap<Uuid, Touch>,
     positions: BTreeSet<Position>,
     events: Vec<Event>,
 }
@@ -163,6 +172,11 @@ impl Round {
         }
         let status = look.seen.charge().map(|charge| charge.status);
         let seats = payment.seats(self.show_cancelled);
+        // A refund can come back long after the gateway had sent it off; a look that is merely older than
+        // the refund does not count.
+        let refund_failed = payment.state == PaymentState::Refunded
+            && status == Some(ChargeStatus::Captured)
+            && self.now - payment.moved_at >= REFUND_RESTS;
         if let Some(charge) = look.seen.charge() {
             payment.charge_id = Some(charge.gateway_id.clone());
             payment.next_action.clone_from(&charge.next_action);
@@ -172,6 +186,7 @@ impl Round {
                 payment.reason = Some(code.clone());
                 Follow::Become(PaymentState::Failed)
             }
+            _ if refund_failed => Follow::Become(PaymentState::Refunding),
             _ => follow(payment.state, seats, status),
         };
         if follows == Follow::Replace && look.spare.is_none() {
@@ -185,17 +200,12 @@ impl Round {
         self.follow(&mut payment, follows, seats, &look.seen);
         let moved = payment.state != before.state;
         let step = next_step(payment.state, payment.seats(self.show_cancelled), status);
-        // What is moving is looked at again anyway; what is final only if something is left to do.
-        if payment != before || (step != Step::Rest && !payment.state.is_moving()) {
-            self.touched.insert(payment.payment_id, step);
-        }
+        self.touch(&before, &payment, step, matches!(look.seen, Seen::Absent));
         if payment != before {
             self.positions.insert(payment.position);
         }
-        if payment.state == PaymentState::Failed && matches!(look.seen, Seen::Absent) {
-            self.watch(&payment, moved);
-        }
-        if moved && !payment.state.is_in_flight() && payment.booking_id.is_none() {
+        let over = !payment.state.is_in_flight() && payment.booking_id.is_none();
+        if moved && over && !payment.rivalled {
             self.unfenced.push(payment.hold_id);
         }
         self.payments.insert(payment.payment_id, payment.clone());
@@ -207,14 +217,20 @@ impl Round {
         })
     }
 
-    /// A payment without a charge has failed, now or before.
-    fn watch(&mut self, payment: &Payment, moved: bool) {
-        let id = payment.payment_id;
-        if moved {
-            self.watched.insert(id);
-        } else if self.now - payment.moved_at >= WATCHED_FOR {
-            // It will have none.
-            self.touched.insert(id, Step::Rest);
+    /// Notes what is to be written of a payment: all of it when it has changed, else only whether it is
+    /// to be looked at again. How soon that is grows by itself, as long as nothing changes.
+    fn touch(&mut self, before: &Payment, payment: &Payment, step: Step, absent: bool) {
+        let changed = payment != before;
+        let failed = payment.state == PaymentState::Failed && absent;
+        let watched = failed && (changed || self.now - payment.moved_at < WATCHED_FOR);
+        let left = payment.state.is_moving() || step != Step::Rest || watched;
+        if changed || left != payment.recover_at.is_some() {
+            let recover_at = left.then_some(self.look_again_at);
+            let touch = Touch {
+                recover_at,
+                changed,
+            };
+            self.touched.insert(payment.payment_id, touch);
         }
     }
 
@@ -272,7 +288,7 @@ impl Round {
                 payment.reason = Some(reason.to_owned());
                 payment.state = state;
                 if was_confirmed {
-                    self.tell(EventType::BookingCancelled, payment);
+                    self.tell_cancelled(payment, reason);
                 }
                 self.tell_end(payment);
             }
@@ -328,6 +344,18 @@ impl Round {
             PaymentState::Refunded => self.tell(EventType::PaymentRefunded, payment),
             _ => {}
         }
+    }
+
+    fn tell_cancelled(&mut self, payment: &Payment, reason: &str) {
+        self.events.push(Event {
+            event_type: EventType::BookingCancelled,
+            position: Some(payment.position),
+            booking_id: payment.booking_id,
+            data: json!({
+                "hold_id": payment.hold_id, "payment_id": payment.payment_id,
+                "buyer_id": payment.buyer_id, "by": "gateway", "reason": reason,
+            }),
+        });
     }
 
     fn tell(&mut self, event_type: EventType, payment: &Payment) {
@@ -412,7 +440,12 @@ impl Round {
         answer.step = next_step(payment.state, seats, Some(ChargeStatus::Captured));
         answer.moved = true;
         answer.payment = payment.clone();
-        self.touched.insert(id, answer.step);
+        let left = payment.state.is_moving() || answer.step != Step::Rest;
+        let touch = Touch {
+            recover_at: left.then_some(self.look_again_at),
+            changed: true,
+        };
+        self.touched.insert(id, touch);
         self.positions.insert(payment.position);
         self.payments.insert(id, payment);
         Ok(())
@@ -422,22 +455,18 @@ impl Round {
         &mut self,
         connection: &mut PgConnection,
         show_id: Uuid,
-        terms: &Terms,
         locked: &Locked,
     ) -> sqlx::Result<()> {
         let mut moves = Moves::default();
-        for (id, step) in &self.touched {
+        for (id, touch) in &self.touched {
             let payment = &self.payments[id];
-            let left =
-                payment.state.is_moving() || *step != Step::Rest || self.watched.contains(id);
             moves.payment_ids.push(*id);
             moves.states.push(payment.state.as_str().to_owned());
             moves.charge_ids.push(payment.charge_id.clone());
             moves.next_actions.push(payment.next_action.clone());
             moves.reasons.push(payment.reason.clone());
-            moves
-                .recover_ats
-                .push(left.then(|| locked.now + terms.stuck));
+            moves.recover_ats.push(touch.recover_at);
+            moves.moved.push(touch.changed);
         }
         if moves.payment_ids.is_empty() {
             return Ok(());

@@ -24,6 +24,9 @@ use uuid::Uuid;
 
 use super::Terms;
 
+/// The most tries to pay for one hold.
+const TRIES_MAX: i64 = 10;
+
 /// A buyer's wish to pay for a hold.
 #[derive(Debug, Clone)]
 pub struct Open {
@@ -61,8 +64,10 @@ pub enum OpenRefusal {
     AlreadyBooked,
     /// This payment is in flight for the hold.
     InProgress(Uuid),
-    /// The key began another payment, or this one with another body.
+    /// The key began a payment for another hold, or with another body.
     KeyReused,
+    /// So many tries for one hold look like somebody who tries cards.
+    TooManyTries,
     /// The hold ends too soon.
     TooLittleTime {
         expires_at: DateTime<Utc>,
@@ -97,6 +102,8 @@ pub(super) async fn open(
 
     let Book {
         new,
+        given_up,
+        superseded,
         fenced,
         pins,
         booked,
@@ -104,6 +111,12 @@ pub(super) async fn open(
     } = book;
     if new.payment_ids.is_empty() {
         return Ok(answers);
+    }
+    if !given_up.is_empty() {
+        payments::give_up_keys(connection, show_id, &given_up).await?;
+    }
+    if !superseded.is_empty() {
+        payments::supersede(connection, show_id, &superseded, locked.now).await?;
     }
     payments::insert(connection, show_id, &new, locked.now).await?;
     if !fenced.is_empty() {
@@ -154,6 +167,10 @@ struct Book<'a> {
     now: DateTime<Utc>,
     show_cancelled: bool,
     new: NewPayments,
+    /// Payments that are over and whose keys begin others.
+    given_up: Vec<Uuid>,
+    /// Payments that wait for a step that their buyers no longer want to take.
+    superseded: Vec<Uuid>,
     /// Holds that are kept while they are being paid.
     fenced: Vec<Uuid>,
     /// Holds that cost nothing.
@@ -186,6 +203,8 @@ impl<'a> Book<'a> {
             now: locked.now,
             show_cancelled: locked.cancelled_at.is_some(),
             new: NewPayments::default(),
+            given_up: Vec::new(),
+            superseded: Vec::new(),
             fenced: Vec::new(),
             pins: Vec::new(),
             booked: Vec::new(),
@@ -195,7 +214,15 @@ impl<'a> Book<'a> {
 
     fn apply(&mut self, call: &Open) -> Result<Opened, OpenRefusal> {
         let key = (call.buyer_id.clone(), call.idempotency_key.clone());
-        if let Some(known) = self.known.get(&key) {
+        let known = self.known.get(&key);
+        // Who was declined may pay for the same hold in another way, with the same key.
+        let again = known.filter(|known| {
+            known.hold_id == call.hold_id
+                && known.body_hash != call.body_hash
+                && matches!(known.state.as_str(), "declined" | "failed")
+        });
+        let again = again.map(|known| known.payment_id);
+        if let Some(known) = known.filter(|_| again.is_none()) {
             if known.body_hash != call.body_hash {
                 return Err(OpenRefusal::KeyReused);
             }
@@ -208,13 +235,17 @@ impl<'a> Book<'a> {
             });
         }
         let amount = self.check(call)?;
+        self.given_up.extend(again);
         let hold = self.holds[&call.hold_id].clone();
+        self.superseded.extend(hold.paying);
         let at_gateway = amount > 0;
         self.add(call, &hold, amount);
         let known = Known {
             buyer_id: call.buyer_id.clone(),
             idempotency_key: call.idempotency_key.clone(),
             payment_id: call.payment_id,
+            hold_id: call.hold_id,
+            state: PaymentState::Created.as_str().to_owned(),
             body_hash: call.body_hash.to_vec(),
         };
         self.known.insert(key, known);
@@ -232,7 +263,7 @@ impl<'a> Book<'a> {
             .get(&call.hold_id)
             .filter(|hold| hold.buyer_id == call.buyer_id)
             .ok_or(OpenRefusal::NotFound)?;
-        if let Some(payment_id) = hold.paying {
+        if let Some(payment_id) = hold.paying.filter(|_| !hold.waits) {
             return Err(OpenRefusal::InProgress(payment_id));
         }
         match hold.state.as_str() {
@@ -254,6 +285,9 @@ impl<'a> Book<'a> {
         }
         if self.gateway.is_none() {
             return Err(OpenRefusal::NoGateway);
+        }
+        if hold.tries >= TRIES_MAX {
+            return Err(OpenRefusal::TooManyTries);
         }
         if call.payment_method.is_none() {
             return Err(OpenRefusal::MethodMissing { amount });
@@ -283,6 +317,8 @@ impl<'a> Book<'a> {
             self.fenced.push(hold.hold_id);
             if let Some(hold) = self.holds.get_mut(&hold.hold_id) {
                 hold.paying = Some(call.payment_id);
+                hold.waits = false;
+                hold.tries += 1;
             }
             PaymentState::Created
         };

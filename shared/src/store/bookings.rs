@@ -217,8 +217,9 @@ pub async fn find_by_cancel_keys(
         .collect())
 }
 
-/// Confirmed bookings of a show, the oldest first, at most `limit`: to be cancelled with it.
-pub async fn list_confirmed(
+/// Bookings of a show that live, pending ones too, the oldest first, at most `limit`: to be cancelled with
+/// it.
+pub async fn list_living(
     connection: &mut PgConnection,
     show_id: Uuid,
     limit: i64,
@@ -226,7 +227,7 @@ pub async fn list_confirmed(
     sqlx::query_scalar!(
         "select booking_id
         from bookings
-        where show_id = $1 and state = 'confirmed'
+        where show_id = $1 and cancelled_at is null
         order by booking_id
         limit $2",
         show_id,
@@ -237,11 +238,12 @@ pub async fn list_confirmed(
 }
 
 /// Confirmed bookings since `since` that no captured payment stands for, at most `limit`: (booking, its
-/// payment).
+/// payment). Only ids above `first_id` are looked at, which are those of that time.
 pub async fn list_unpaid(
     pool: &PgPool,
     show_id: Uuid,
     since: DateTime<Utc>,
+    first_id: Uuid,
     limit: i64,
 ) -> sqlx::Result<Vec<(Uuid, Option<Uuid>)>> {
     let rows = sqlx::query!(
@@ -250,14 +252,16 @@ pub async fn list_unpaid(
         where b.show_id = $1
             and b.state = 'confirmed'
             and b.booked_at >= $2
+            and b.booking_id > $3
             and not exists (
                 select 1
                 from payments p
                 where p.show_id = b.show_id and p.payment_id = b.payment_id and p.state = 'captured'
             )
-        limit $3",
+        limit $4",
         show_id,
         since,
+        first_id,
         limit,
     )
     .fetch_all(pool)

@@ -184,7 +184,7 @@ pub struct Subject {
     pub hold_id: Option<Uuid>,
     pub hold_state: Option<String>,
     pub kept_until: Option<DateTime<Utc>>,
-    /// A payment for the hold is in flight.
+    /// A payment for the hold is in flight, and does not wait for its buyer.
     pub paying: bool,
 }
 
@@ -210,6 +210,7 @@ pub async fn find_by_requests(
                 from payments
                 where show_id = $1 and hold_id = h.hold_id
                     and state in ('created', 'authorized', 'capturing')
+                    and (state <> 'created' or next_action is null)
             ) as "paying!"
         from unnest($2::uuid[]) as asked (request_id)
         cross join lateral (
@@ -258,6 +259,7 @@ pub async fn find_by_holds(
                 from payments
                 where show_id = $1 and hold_id = h.hold_id
                     and state in ('created', 'authorized', 'capturing')
+                    and (state <> 'created' or next_action is null)
             ) as "paying!"
         from unnest($2::uuid[]) as asked (hold_id)
         cross join lateral (

@@ -37,6 +37,8 @@ pub struct Payment {
     pub reason: Option<String>,
     pub created_at: DateTime<Utc>,
     pub moved_at: DateTime<Utc>,
+    /// When it is looked up if nothing has moved it; `None` when nothing is left to do.
+    pub recover_at: Option<DateTime<Utc>>,
     pub hold_state: String,
     pub kept_until: DateTime<Utc>,
     /// The booking that it paid for, or pays for.
@@ -77,6 +79,7 @@ struct Row {
     reason: Option<String>,
     created_at: DateTime<Utc>,
     moved_at: DateTime<Utc>,
+    recover_at: Option<DateTime<Utc>>,
     hold_state: String,
     kept_until: DateTime<Utc>,
     booking_id: Option<Uuid>,
@@ -107,6 +110,7 @@ impl Row {
             reason: self.reason,
             created_at: self.created_at,
             moved_at: self.moved_at,
+            recover_at: self.recover_at,
             hold_state: self.hold_state,
             kept_until: self.kept_until,
             booking_id: self.booking_id,
@@ -128,7 +132,7 @@ pub async fn find(
         r#"select
             p.payment_id, p.hold_id, r.request_id, h.position, p.buyer_id, p.body_hash, p.gateway,
             p.payment_method, p.amount, p.currency, p.state, p.charge_id, p.next_action, p.reason,
-            p.created_at, p.moved_at, h.state as hold_state, h.kept_until,
+            p.created_at, p.moved_at, p.recover_at, h.state as hold_state, h.kept_until,
             b.booking_id as "booking_id?", b.state as "booking_state?",
             exists (
                 select 1
@@ -187,6 +191,8 @@ pub struct Known {
     pub buyer_id: String,
     pub idempotency_key: String,
     pub payment_id: Uuid,
+    pub hold_id: Uuid,
+    pub state: String,
     pub body_hash: Vec<u8>,
 }
 
@@ -199,10 +205,10 @@ pub async fn find_known(
 ) -> sqlx::Result<Vec<Known>> {
     sqlx::query_as!(
         Known,
-        "select p.buyer_id, p.idempotency_key, p.payment_id, p.body_hash
+        "select p.buyer_id, p.idempotency_key, p.payment_id, p.hold_id, p.state, p.body_hash
         from unnest($2::text[], $3::text[]) as asked (buyer_id, idempotency_key)
         cross join lateral (
-            select buyer_id, idempotency_key, payment_id, body_hash
+            select buyer_id, idempotency_key, payment_id, hold_id, state, body_hash
             from payments
             where show_id = $1 and buyer_id = asked.buyer_id
                 and idempotency_key = asked.idempotency_key
@@ -227,6 +233,10 @@ pub struct Payable {
     pub expires_at: DateTime<Utc>,
     /// The payment that is in flight for it.
     pub paying: Option<Uuid>,
+    /// That payment waits for a step of the buyer.
+    pub waits: bool,
+    /// Tries to pay so far.
+    pub tries: i64,
 }
 
 /// The holds of these ids, in no order.
@@ -237,26 +247,75 @@ pub async fn find_payable(
 ) -> sqlx::Result<Vec<Payable>> {
     sqlx::query_as!(
         Payable,
-        "select
+        r#"select
             h.hold_id, h.position, h.buyer_id, h.state, h.total, h.expires_at,
+            p.payment_id as "paying?",
+            coalesce(p.state = 'created' and p.next_action is not null, false) as "waits!",
             (
-                select payment_id
+                select count(*)
                 from payments
                 where show_id = $1 and hold_id = h.hold_id
-                    and state in ('created', 'authorized', 'capturing')
-            ) as paying
+            ) as "tries!"
         from unnest($2::uuid[]) as asked (hold_id)
         cross join lateral (
             select *
             from holds
             where show_id = $1 and hold_id = asked.hold_id
             offset 0
-        ) h",
+        ) h
+        left join lateral (
+            select payment_id, state, next_action
+            from payments
+            where show_id = $1 and hold_id = h.hold_id
+                and state in ('created', 'authorized', 'capturing')
+            offset 0
+        ) p on true"#,
         show_id,
         hold_ids,
     )
     .fetch_all(connection)
     .await
+}
+
+/// Lets payments that are over give their keys to others: who was declined may pay with the same key.
+pub async fn give_up_keys(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    payment_ids: &[Uuid],
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update payments
+        set idempotency_key = idempotency_key || ' ' || payment_id
+        where show_id = $1 and payment_id = any($2)",
+        show_id,
+        payment_ids,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Ends payments that wait for a step of their buyers, who pay in another way; recovery lets their charges
+/// go.
+pub async fn supersede(
+    connection: &mut PgConnection,
+    show_id: Uuid,
+    payment_ids: &[Uuid],
+    now: DateTime<Utc>,
+) -> sqlx::Result<()> {
+    sqlx::query!(
+        "update payments
+        set
+            state = 'failed', reason = 'superseded', next_action = null, moved_at = $3,
+            recover_at = $3, recoveries = 0
+        where show_id = $1 and payment_id = any($2) and state = 'created'",
+        show_id,
+        payment_ids,
+        now,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// The columns of payments that begin, row by row at the same index.
@@ -316,7 +375,7 @@ pub async fn insert(
     Ok(())
 }
 
-/// The columns of payments that move, row by row at the same index.
+/// The columns of payments that change, row by row at the same index.
 #[derive(Debug, Default)]
 pub struct Moves {
     pub payment_ids: Vec<Uuid>,
@@ -325,9 +384,11 @@ pub struct Moves {
     pub next_actions: Vec<Option<String>>,
     pub reasons: Vec<Option<String>>,
     pub recover_ats: Vec<Option<DateTime<Utc>>>,
+    /// Whether it has moved at all; else only when it is looked up changes.
+    pub moved: Vec<bool>,
 }
 
-/// Moves payments: all of these columns are set anew.
+/// Changes payments: all of these columns are set anew.
 pub async fn set(
     connection: &mut PgConnection,
     show_id: Uuid,
@@ -342,11 +403,12 @@ pub async fn set(
             next_action = moved.next_action,
             reason = moved.reason,
             recover_at = moved.recover_at,
-            recoveries = 0,
-            moved_at = $8
+            recoveries = case when moved.has_moved then 0 else p.recoveries end,
+            moved_at = case when moved.has_moved then $9 else p.moved_at end
         from unnest(
-            $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[]
-        ) as moved (payment_id, state, charge_id, next_action, reason, recover_at)
+            $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+            $8::boolean[]
+        ) as moved (payment_id, state, charge_id, next_action, reason, recover_at, has_moved)
         where p.show_id = $1 and p.payment_id = moved.payment_id",
         show_id,
         &moves.payment_ids,
@@ -355,6 +417,7 @@ pub async fn set(
         &moves.next_actions as &[Option<String>],
         &moves.reasons as &[Option<String>],
         &moves.recover_ats as &[Option<DateTime<Utc>>],
+        &moves.moved,
         moved_at,
     )
     .execute(connection)
@@ -362,8 +425,9 @@ pub async fn set(
     Ok(())
 }
 
-/// Takes payments whose time to be looked up has come, at most `limit`. Each is due again later, the
-/// later the more often it was taken: `stuck`, doubled each time, at most an hour.
+/// Takes payments whose time to be looked up has come, at most `limit`. Each is due again after `stuck`
+/// while its seats are kept, and when that ends: the buyer may be at a further step. Then the later the
+/// more often it was taken: `stuck`, doubled each time, at most an hour.
 pub async fn take_due(
     connection: &mut PgConnection,
     show_id: Uuid,
@@ -374,22 +438,36 @@ pub async fn take_due(
     // at the same time is waited for by nobody either, and is not due any more.
     sqlx::query_scalar!(
         "with due as (
-            select payment_id
+            select payment_id, hold_id
             from payments
             where show_id = $1 and recover_at <= now()
             order by recover_at
             limit $3
             for update skip locked
+        ),
+        kept as (
+            select due.payment_id, h.kept_until
+            from due
+            left join lateral (
+                select kept_until
+                from holds
+                where show_id = $1 and hold_id = due.hold_id
+                    and state = 'held' and kept_until > now()
+                offset 0
+            ) h on true
         )
         update payments p
         set
-            recover_at = now() + least(
-                $2 * power(2, least(recoveries, 30)) * interval '1 millisecond',
-                interval '1 hour'
-            ),
-            recoveries = recoveries + 1
-        from due
-        where p.show_id = $1 and p.payment_id = due.payment_id
+            recover_at = case
+                when kept.kept_until is null then now() + least(
+                    $2 * power(2, least(recoveries, 30)) * interval '1 millisecond',
+                    interval '1 hour'
+                )
+                else least(now() + $2 * interval '1 millisecond', kept.kept_until)
+            end,
+            recoveries = case when kept.kept_until is null then recoveries + 1 else 1 end
+        from kept
+        where p.show_id = $1 and p.payment_id = kept.payment_id
         returning p.payment_id",
         show_id,
         stuck.as_millis() as f64,
@@ -409,15 +487,18 @@ pub struct Reckoned {
     pub amount: Amount,
     pub currency: String,
     pub charge_id: Option<String>,
+    pub created_at: DateTime<Utc>,
     pub moved_at: DateTime<Utc>,
-    /// How long ago it moved, by the clock of the database.
+    /// How long ago it began, by the clock of the database.
+    pub age_s: f64,
+    /// How long ago it moved.
     pub rested_s: f64,
     /// The state of the booking that it paid for.
     pub booking_state: Option<String>,
 }
 
 /// Payments of a show by their ids, from the one after `after` on, at most `limit`; only those that are
-/// at `gateway` or at none and began at or after `since`.
+/// at `gateway` or at none and began or moved at or after `since`.
 pub async fn list_reckoned(
     pool: &PgPool,
     show_id: Uuid,
@@ -429,7 +510,9 @@ pub async fn list_reckoned(
     sqlx::query_as!(
         Reckoned,
         r#"select
-            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id, p.moved_at,
+            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id,
+            p.created_at, p.moved_at,
+            extract(epoch from now() - p.created_at)::double precision as "age_s!",
             extract(epoch from now() - p.moved_at)::double precision as "rested_s!",
             b.state as "booking_state?"
         from payments p
@@ -437,7 +520,7 @@ pub async fn list_reckoned(
             on b.show_id = p.show_id and b.hold_id = p.hold_id and b.payment_id = p.payment_id
         where p.show_id = $1
             and p.payment_id > $4
-            and p.created_at >= $3
+            and (p.created_at >= $3 or p.moved_at >= $3)
             and p.gateway in ($2, 'none')
         order by p.payment_id
         limit $5"#,
@@ -445,6 +528,47 @@ pub async fn list_reckoned(
         gateway,
         since,
         after,
+        limit,
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Payments of a show that moved after `after` and long after they began, in the order of their moves,
+/// at most `limit`. Only those of ids up to `last_id`: those above it are
+/// in [`list_reckoned`].
+pub async fn list_moved_late(
+    pool: &PgPool,
+    show_id: Uuid,
+    gateway: &str,
+    last_id: Uuid,
+    after: (DateTime<Utc>, Uuid),
+    limit: i64,
+) -> sqlx::Result<Vec<Reckoned>> {
+    // The words of the partial index payments_moved_late.
+    sqlx::query_as!(
+        Reckoned,
+        r#"select
+            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id,
+            p.created_at, p.moved_at,
+            extract(epoch from now() - p.created_at)::double precision as "age_s!",
+            extract(epoch from now() - p.moved_at)::double precision as "rested_s!",
+            b.state as "booking_state?"
+        from payments p
+        left join bookings b
+            on b.show_id = p.show_id and b.hold_id = p.hold_id and b.payment_id = p.payment_id
+        where p.show_id = $1
+            and p.moved_at - p.created_at > interval '1 hour'
+            and (p.moved_at, p.payment_id) > ($4, $5)
+            and p.payment_id <= $3
+            and p.gateway in ($2, 'none')
+        order by p.moved_at, p.payment_id
+        limit $6"#,
+        show_id,
+        gateway,
+        last_id,
+        after.0,
+        after.1,
         limit,
     )
     .fetch_all(pool)
@@ -460,7 +584,9 @@ pub async fn find_reckoned(
     sqlx::query_as!(
         Reckoned,
         r#"select
-            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id, p.moved_at,
+            p.show_id, p.payment_id, p.gateway, p.state, p.amount, p.currency, p.charge_id,
+            p.created_at, p.moved_at,
+            extract(epoch from now() - p.created_at)::double precision as "age_s!",
             extract(epoch from now() - p.moved_at)::double precision as "rested_s!",
             b.state as "booking_state?"
         from payments p
