@@ -2,23 +2,27 @@
 //!
 //! Money moves while it is compared, so what does not fit is looked at again, on both sides, before it
 //! is called a mismatch. The charges of the window are kept in memory, about 200 bytes each; ours are read
-//! show by show, in pages.
+//! show by show, in pages. What began before the window and moved in it, such as a late refund, is looked
+//! up at the gateway one by one. What the gateway gives no clear answer for is counted, and no more.
 
 mod compare;
 mod ledger;
+mod looks;
 mod report;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use anyhow::Context;
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::join_all;
 use stampede_shared::store::{
     Database, across_shows, bookings,
     payments::{self, Reckoned},
 };
+use tracing::warn;
 use uuid::Uuid;
 
-use crate::gateway::{Charge, Gateway};
+use crate::gateway::{Charge, Gateway, GatewayError};
 use compare::{Finding, compare};
 use ledger::Ledger;
 
@@ -36,13 +40,17 @@ const LOOKS: usize = 3;
 /// The pause between two such looks.
 const LOOK_PAUSE: Duration = Duration::from_millis(200);
 
-/// An id of version 7 is made a little before its row is written.
-const ID_LEEWAY: TimeDelta = TimeDelta::hours(1);
+/// An id of version 7 is made a little before its row is written. And a payment that moves within an hour
+/// is not among those that moved late.
+const ID_LEEWAY: TimeDelta = TimeDelta::hours(2);
+
+/// Charges that are looked up at once.
+const LOOKS_AT_ONCE: usize = 8;
 
 /// What is compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    /// Payments and charges that began at or after it; `None`: all.
+    /// Payments that began or moved at or after it, and charges that began then; `None`: all.
     pub since: Option<DateTime<Utc>>,
     /// Of one show alone; `None`: of all.
     pub show_id: Option<Uuid>,
@@ -114,25 +122,69 @@ impl Run<'_> {
     async fn compare_show(&mut self, show_id: Uuid) -> anyhow::Result<()> {
         let pool = &self.database.pool;
         let (gateway, since) = (self.gateway.name(), self.scope.since());
-        let mut after = first_id(since);
+        let first_id = first_id(since);
+        let mut after = first_id;
         loop {
             let page = payments::list_reckoned(pool, show_id, gateway, since, after, PAGE).await;
             let page = page.context("reading our payments")?;
-            for payment in &page {
-                let charges = self.ledger.take(payment.payment_id);
-                self.compare(payment, charges).await?;
-            }
+            self.compare_page(&page).await?;
             match page.last() {
                 Some(last) if page.len() == PAGE as usize => after = last.payment_id,
                 _ => break,
             }
         }
-        let unpaid = bookings::list_unpaid(pool, show_id, since, UNPAID_MAX).await;
+        let mut after = (since, Uuid::nil());
+        loop {
+            let page =
+                payments::list_moved_late(pool, show_id, gateway, first_id, after, PAGE).await;
+            let page = page.context("reading our payments that moved late")?;
+            self.compare_page(&page).await?;
+            match page.last() {
+                Some(last) if page.len() == PAGE as usize => {
+                    after = (last.moved_at, last.payment_id);
+                }
+                _ => break,
+            }
+        }
+        let unpaid = bookings::list_unpaid(pool, show_id, since, first_id, UNPAID_MAX).await;
         for (booking_id, payment_id) in unpaid.context("reading our bookings")? {
             // With a payment, it was seen above.
             if payment_id.is_none() {
                 let what = format!("the booking {booking_id} is confirmed without a payment");
                 self.report.mismatch(Mismatch::new(None, None, what));
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare_page(&mut self, page: &[Reckoned]) -> anyhow::Result<()> {
+        let since = self.scope.since();
+        for payments in page.chunks(LOOKS_AT_ONCE) {
+            let mut told = HashMap::new();
+            let mut old = Vec::new();
+            for payment in payments {
+                let charges = self.ledger.take(payment.payment_id);
+                if charges.is_empty() && payment.created_at < since {
+                    old.push(payment);
+                }
+                told.insert(payment.payment_id, Ok(charges));
+            }
+            let looks = old
+                .iter()
+                .map(|payment| looks::find_old(self.gateway, payment));
+            for (payment, found) in old.iter().zip(join_all(looks).await) {
+                if let Ok(Some(charge)) = &found {
+                    self.report.add_charge(charge);
+                }
+                let found = found.map(|charge| charge.into_iter().collect());
+                told.insert(payment.payment_id, found);
+            }
+            for payment in payments {
+                match told.remove(&payment.payment_id) {
+                    Some(Ok(charges)) => self.compare(payment, charges).await?,
+                    Some(Err(error)) => self.unclear(payment, &error),
+                    None => {}
+                }
             }
         }
         Ok(())
@@ -179,7 +231,10 @@ impl Run<'_> {
                 break;
             }
             let moved_at = payment.moved_at;
-            self.look_again(&mut payment, &mut charges).await?;
+            if let Err(error) = self.look_again(&mut payment, &mut charges).await? {
+                self.unclear(&payment, &error);
+                return Ok(());
+            }
             finding = compare(&payment, &charges, window_s);
             if payment.moved_at == moved_at {
                 break;
@@ -190,27 +245,27 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Our row and the gateway's charge as they are now, the charge after the row.
+    fn unclear(&mut self, payment: &Reckoned, error: &GatewayError) {
+        let (show_id, payment_id) = (payment.show_id, payment.payment_id);
+        warn!(show.id = %show_id, payment.id = %payment_id, %error, "a payment cannot be compared");
+        self.report.unclear();
+    }
+
+    /// Our row and the gateway's charges as they are now, the charges after the row.
     async fn look_again(
         &self,
         payment: &mut Reckoned,
         charges: &mut Vec<Charge>,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Result<(), GatewayError>> {
         let pool = &self.database.pool;
         let found = payments::find_reckoned(pool, payment.show_id, payment.payment_id).await;
         if let Some(found) = found.context("reading a payment again")? {
             *payment = found;
         }
         if payment.gateway != self.gateway.name() {
-            return Ok(());
+            return Ok(Ok(()));
         }
-        let charge_id = payment.charge_id.as_deref();
-        let found = self.gateway.find(payment.payment_id, charge_id).await;
-        if let Some(found) = found.context("looking at a charge again")? {
-            charges.retain(|charge| charge.gateway_id != found.gateway_id);
-            charges.push(found);
-        }
-        Ok(())
+        Ok(looks::renew(self.gateway, payment, charges).await)
     }
 }
 

@@ -24,6 +24,7 @@ mod payments;
 mod prices;
 mod probes;
 mod quarantine;
+mod reconciliation;
 mod recovery;
 mod sale;
 mod schema;

@@ -10,10 +10,12 @@ use std::{
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use stampede_shared::store::payments;
+use stampede_shared::store::{across_shows, payments};
 
 use crate::{
-    harness::{Arena, GOOD_CARD, Gateway, binary, eventually, run, run_with_own_postgres, send},
+    harness::{
+        Arena, GOOD_CARD, Gateway, STEP_CARD, binary, eventually, run, run_with_own_postgres, send,
+    },
     payments::{Shop, count, paid_hall, shop, shop_with},
 };
 
@@ -325,6 +327,122 @@ fn a_payment_that_stays_stuck_is_looked_up_less_and_less_often_but_every_hour() 
             let left: i64 = sqlx::query_scalar(left).fetch_one(&mut *tx).await.unwrap();
             assert_eq!(left, pause_s, "after {recoveries}");
         }
+    });
+}
+
+#[test]
+fn while_its_seats_are_kept_a_payment_is_looked_up_as_often_as_ever() {
+    run(async |arena| {
+        let mut shop = shop(arena).await;
+        let ada = shop.api.buyer("ada");
+        let hold = shop.hold_of(&ada, &["A-1-1"]).await;
+        let method = shop.gateway.method(STEP_CARD).await;
+        shop.pay(&ada, &hold, "key-00001", &method)
+            .await
+            .expect(202);
+        shop.worker.stop().await;
+        let show_id = shop.show.parse().unwrap();
+        let stuck = Duration::from_secs(30);
+        // (how long the seats are still kept, the pause)
+        for (kept_s, pause_s) in [(600, 30), (10, 10), (-1, 1_920)] {
+            let mut tx = arena.pool.begin().await.unwrap();
+            let keep = "update holds
+                set expires_at = now() - interval '1 hour', kept_until = now() + make_interval(secs => $1)";
+            sqlx::query(keep)
+                .bind(f64::from(kept_s))
+                .execute(&mut *tx)
+                .await
+                .unwrap();
+            sqlx::query("update payments set recover_at = now(), recoveries = 6")
+                .execute(&mut *tx)
+                .await
+                .unwrap();
+            let due = payments::take_due(&mut tx, show_id, stuck, 10)
+                .await
+                .unwrap();
+            assert_eq!(due.len(), 1);
+            let left = "select extract(epoch from recover_at - now())::bigint from payments";
+            let left: i64 = sqlx::query_scalar(left).fetch_one(&mut *tx).await.unwrap();
+            assert_eq!(left, pause_s, "kept for {kept_s} s");
+            tx.rollback().await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn the_show_whose_payment_has_been_due_for_longest_comes_first() {
+    run(async |arena| {
+        let mut shop = shop(arena).await;
+        let ada = shop.api.buyer("ada");
+        let method = shop.gateway.method(GOOD_CARD).await;
+        let mut shows = vec![shop.show.clone()];
+        for _ in 0..2 {
+            shows.push(shop.api.open_show(&paid_hall()).await);
+        }
+        for show in &shows {
+            let wish = json!([{"kind": "seats", "seats": ["A-1-1"]}]);
+            let held = ada.ask(show, wish).await;
+            let hold = held["hold"]["id"].as_str().unwrap();
+            let paid = ada.pay(show, hold, "key-00001", Some(&method)).await;
+            paid.expect(201);
+        }
+        shop.worker.stop().await;
+        let order: Vec<uuid::Uuid> = [2, 0, 1].map(|at: usize| shows[at].parse().unwrap()).into();
+        for (show_id, ago_s) in order.iter().zip([30.0, 20.0, 10.0]) {
+            let due = "update payments set recover_at = now() - make_interval(secs => $1)
+                where show_id = $2";
+            let due = sqlx::query(due).bind(ago_s).bind(show_id);
+            due.execute(&arena.pool).await.unwrap();
+        }
+        for limit in 1..=3_usize {
+            let found = across_shows::shows_with_payments_to_recover(&arena.pool, limit as i64);
+            assert_eq!(found.await.unwrap(), order[..limit]);
+        }
+    });
+}
+
+#[test]
+fn a_job_of_a_day_that_has_failed_is_tried_again_in_another_hour() {
+    run(async |arena| {
+        let gateway = arena.gateway(&[]).await;
+        let jobs = async |status: &'static str| -> i64 {
+            let jobs =
+                "select count(*) from apalis.jobs where job_type = 'reconcile' and status = $1";
+            let jobs = sqlx::query_scalar(jobs).bind(status);
+            jobs.fetch_one(&arena.pool).await.unwrap()
+        };
+        // Nobody listens there.
+        let deaf = [
+            &gateway.settings()[..2],
+            &["--gateway-url".into(), "http://127.0.0.1:9".into()],
+        ];
+        let mut deaf = deaf.concat();
+        deaf.extend(gateway.settings()[4..].iter().cloned());
+        deaf.extend(QUICK_WORKER.map(str::to_owned));
+        let deaf: Vec<&str> = deaf.iter().map(String::as_str).collect();
+        let mut worker = arena.worker(&deaf).await;
+        eventually(RESOLVED_LIMIT, async || {
+            jobs("Failed").await + jobs("Killed").await == 1
+        })
+        .await;
+        worker.stop().await;
+        let mut worker = quick_worker(arena, &gateway).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        worker.stop().await;
+        assert_eq!(jobs("Done").await, 0, "once an hour");
+        execute(
+            &arena.pool,
+            "update apalis.jobs set idempotency_key = idempotency_key || ' of another hour'
+            where job_type = 'reconcile'",
+        )
+        .await;
+        for _ in 0..2 {
+            let mut worker = quick_worker(arena, &gateway).await;
+            eventually(RESOLVED_LIMIT, async || jobs("Done").await == 1).await;
+            worker.stop().await;
+        }
+        let all = "select count(*) from apalis.jobs where job_type = 'reconcile'";
+        assert_eq!(count(&arena.pool, all).await, 2);
     });
 }
 

@@ -555,10 +555,35 @@ fn old_events_are_thrown_away_but_none_that_an_endpoint_waits_for() {
         ] {
             sqlx::query(statement).execute(&arena.pool).await.unwrap();
         }
-        let _worker = arena.worker(&HASTY).await;
+        worker = arena.worker(&HASTY).await;
         eventually(LIMIT, async || count(&arena.pool, EVENTS).await == 1).await;
         let left = deliveries(&api, &endpoint, "").await;
         assert_eq!(left.len(), 1);
         assert_eq!(left[0]["sequence"], 2);
+
+        // Nothing waits for an endpoint that has been disabled for as long as events are kept.
+        for (days, left) in [(29, 1), (31, 0)] {
+            worker.stop().await;
+            let disable = "update webhook_endpoints
+                set disabled_at = now() - make_interval(days => $1), disabled_reason = 'a test'
+                where url = $2";
+            let disable = sqlx::query(disable).bind(days).bind(&broken.url);
+            assert_eq!(
+                disable.execute(&arena.pool).await.unwrap().rows_affected(),
+                1
+            );
+            sqlx::query("delete from apalis.jobs where job_type = 'prune'")
+                .execute(&arena.pool)
+                .await
+                .unwrap();
+            worker = arena.worker(&HASTY).await;
+            eventually(LIMIT, async || {
+                let pruned = "select count(*) from apalis.jobs
+                    where job_type = 'prune' and status = 'Done'";
+                count(&arena.pool, pruned).await == 1
+            })
+            .await;
+            assert_eq!(count(&arena.pool, EVENTS).await, left, "after {days} days");
+        }
     });
 }

@@ -7,6 +7,9 @@ use stampede_shared::{
 
 use crate::gateway::Charge;
 
+/// Recovery looks at most so long after what is over, and again when a callback comes.
+const OPEN_MAX_S: f64 = 3_600.0;
+
 /// What a comparison finds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Finding {
@@ -14,14 +17,15 @@ pub enum Finding {
     Clean,
     /// It is on its way, and the money is right whichever side is ahead.
     InFlight,
-    /// It is over, and the gateway still reserves money for it: to be let go.
+    /// The gateway reserves money for it that is not to be taken: to be let go.
     OpenAuthorization,
     /// (charge, what is wrong)
     Mismatch(Vec<(Option<String>, String)>),
 }
 
 /// Compares a payment with all charges for it. What has not moved for longer than `window_s` should have
-/// been recovered.
+/// been recovered. What is reserved for nothing is judged by the age of the payment: it may be moved by
+/// every look at it.
 pub fn compare(payment: &Reckoned, charges: &[Charge], window_s: f64) -> Finding {
     let mut wrong = Wrong::default();
     let Some(state) = PaymentState::parse(&payment.state) else {
@@ -31,7 +35,7 @@ pub fn compare(payment: &Reckoned, charges: &[Charge], window_s: f64) -> Finding
     check_booking(payment, state, &mut wrong);
     check_each(payment, charges, &mut wrong);
     let fresh = payment.rested_s < window_s;
-    let finding = match state {
+    let mut finding = match state {
         _ if payment.gateway == NO_GATEWAY => Finding::Clean,
         PaymentState::Captured => check_captured(charges, &mut wrong),
         PaymentState::Refunded => check_refunded(charges, &mut wrong),
@@ -42,8 +46,14 @@ pub fn compare(payment: &Reckoned, charges: &[Charge], window_s: f64) -> Finding
             Finding::InFlight
         }
         PaymentState::Created | PaymentState::Authorized if fresh => Finding::InFlight,
-        _ => check_untaken(payment, state, charges, fresh, &mut wrong),
+        _ => check_untaken(payment, state, charges, &mut wrong),
     };
+    if !state.is_moving() && payment.gateway != NO_GATEWAY {
+        let overdue = payment.age_s >= window_s.max(OPEN_MAX_S);
+        if check_open(payment, charges, overdue, &mut wrong) {
+            finding = Finding::OpenAuthorization;
+        }
+    }
     if wrong.0.is_empty() {
         finding
     } else {
@@ -145,37 +155,38 @@ fn check_untaken(
     payment: &Reckoned,
     state: PaymentState,
     charges: &[Charge],
-    fresh: bool,
     wrong: &mut Wrong,
 ) -> Finding {
-    let mut finding = if state.is_moving() {
-        Finding::InFlight
-    } else {
-        Finding::Clean
-    };
     for charge in charges {
         let kept = charge.captured - charge.refunded;
-        let open = matches!(
-            charge.status,
-            ChargeStatus::Authorized | ChargeStatus::Pending
-        );
         if kept > 0 {
             wrong.add(
                 Some(charge),
                 format!("{} here, the gateway keeps {kept}", payment.state),
             );
-        } else if open && !state.is_moving() {
-            if !fresh {
-                let status = word(charge.status);
-                wrong.add(
-                    Some(charge),
-                    format!("{} here, still {status} at the gateway", payment.state),
-                );
-            }
-            finding = Finding::OpenAuthorization;
         }
     }
-    finding
+    if state.is_moving() {
+        Finding::InFlight
+    } else {
+        Finding::Clean
+    }
+}
+
+/// Charges that still reserve money although no more is to be taken. Returns whether there are any.
+fn check_open(payment: &Reckoned, charges: &[Charge], overdue: bool, wrong: &mut Wrong) -> bool {
+    let reserved = [ChargeStatus::Authorized, ChargeStatus::Pending];
+    let mut open = charges
+        .iter()
+        .filter(|charge| reserved.contains(&charge.status))
+        .peekable();
+    let any = open.peek().is_some();
+    for charge in open.filter(|_| overdue) {
+        let status = word(charge.status);
+        let text = format!("{} here, still {status} at the gateway", payment.state);
+        wrong.add(Some(charge), text);
+    }
+    any
 }
 
 fn word(status: ChargeStatus) -> &'static str {

@@ -33,6 +33,8 @@ pub struct Report {
     pub in_flight: u64,
     /// Over here, still reserved there, and young enough for recovery to come.
     pub open_authorizations: u64,
+    /// Ours that could not be compared: the gateway gave no clear answer.
+    pub unclear: u64,
     pub mismatches: u64,
     /// The first thousand of them.
     pub mismatched: Vec<Mismatch>,
@@ -72,6 +74,7 @@ impl Report {
             declined: 0,
             in_flight: 0,
             open_authorizations: 0,
+            unclear: 0,
             mismatches: 0,
             mismatched: Vec::new(),
         }
@@ -110,6 +113,12 @@ impl Report {
         }
     }
 
+    /// A payment of which the gateway gave no clear answer. Only the next run will tell.
+    pub(super) fn unclear(&mut self) {
+        self.payments += 1;
+        self.unclear += 1;
+    }
+
     /// A charge that is for nothing of ours: harmless as long as no money is in it.
     pub(super) fn unknown(&mut self, charge: &Charge, what: &str) {
         if charge.captured > charge.refunded {
@@ -139,6 +148,7 @@ impl fmt::Display for Report {
         writeln!(f, "  declined              {}", self.declined)?;
         writeln!(f, "  in flight             {}", self.in_flight)?;
         writeln!(f, "  open authorizations   {}", self.open_authorizations)?;
+        writeln!(f, "  unclear               {}", self.unclear)?;
         writeln!(f, "  mismatches            {}", self.mismatches)?;
         for mismatch in &self.mismatched {
             writeln!(f, "    {mismatch}")?;

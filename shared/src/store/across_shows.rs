@@ -47,17 +47,21 @@ pub async fn shows_with_due_holds(pool: &PgPool, limit: i64) -> sqlx::Result<Vec
     .await
 }
 
-/// Shows with payments that are to be looked up at their gateway.
+/// Shows with payments that are to be looked up at their gateway, first the one where that has been due
+/// for longest.
 pub async fn shows_with_payments_to_recover(pool: &PgPool, limit: i64) -> sqlx::Result<Vec<Uuid>> {
     // One probe of the partial index payments_to_recover for each show.
     sqlx::query_scalar!(
         "select p.show_id
         from show_progress p
-        where exists (
-            select 1
+        cross join lateral (
+            select recover_at
             from payments
             where show_id = p.show_id and recover_at <= now()
-        )
+            order by recover_at
+            limit 1
+        ) first
+        order by first.recover_at
         limit $1",
         limit,
     )
@@ -354,6 +358,27 @@ pub async fn deliveries_to(
     before: Option<Uuid>,
     limit: i64,
 ) -> sqlx::Result<Vec<Delivery>> {
+    if state == Some("failed") {
+        // In so many words: with a parameter, the partial index of what failed is of no use.
+        return sqlx::query_as!(
+            Delivery,
+            "select
+                d.show_id, d.delivery_id, d.sequence, o.event_id, o.event_type, d.state, d.attempts,
+                d.due_at, d.last_status, d.last_error, d.created_at, d.ended_at
+            from webhook_deliveries d
+            join outbox o on o.show_id = d.show_id and o.sequence = d.sequence
+            where d.endpoint_id = $1
+                and d.state = 'failed'
+                and ($2::uuid is null or d.delivery_id < $2)
+            order by d.delivery_id desc
+            limit $3",
+            endpoint_id,
+            before,
+            limit,
+        )
+        .fetch_all(pool)
+        .await;
+    }
     sqlx::query_as!(
         Delivery,
         "select

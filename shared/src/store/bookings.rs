@@ -249,15 +249,18 @@ pub async fn list_unpaid(
     let rows = sqlx::query!(
         "select b.booking_id, b.payment_id
         from bookings b
+        left join lateral (
+            select true as is_captured
+            from payments
+            where show_id = $1 and payment_id = b.payment_id and state = 'captured'
+            offset 0
+        ) p on true
         where b.show_id = $1
             and b.state = 'confirmed'
             and b.booked_at >= $2
             and b.booking_id > $3
-            and not exists (
-                select 1
-                from payments p
-                where p.show_id = b.show_id and p.payment_id = b.payment_id and p.state = 'captured'
-            )
+            and p.is_captured is null
+        order by b.booking_id
         limit $4",
         show_id,
         since,

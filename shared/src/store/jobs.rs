@@ -34,6 +34,23 @@ pub async fn applied_migration(pool: &PgPool) -> sqlx::Result<i64> {
     }
 }
 
+/// Whether a job of one of these keys is done, being done, or waits for it; not if all have failed.
+pub async fn is_cared_for(pool: &PgPool, queue: &str, keys: &[String]) -> sqlx::Result<bool> {
+    sqlx::query_scalar!(
+        r#"select exists (
+            select 1
+            from apalis.jobs
+            where job_type = $1
+                and idempotency_key = any($2)
+                and status in ('Pending', 'Queued', 'Running', 'Done')
+        ) as "cared_for!""#,
+        queue,
+        keys,
+    )
+    .fetch_one(pool)
+    .await
+}
+
 /// How many jobs wait in a queue, counted up to `limit`.
 pub async fn waiting(pool: &PgPool, queue: &str, limit: i64) -> sqlx::Result<i64> {
     // The words of apalis' own partial index of what can be fetched.

@@ -121,16 +121,16 @@ pub async fn take_clearing(connection: &mut PgConnection, show_id: Uuid) -> sqlx
 }
 
 /// Says that a cancelled show has nothing left, if so: no hold, no booking, and no payment that could
-/// still become one. The caller holds the lock.
-pub async fn set_cleared(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<()> {
-    sqlx::query!(
+/// still become one. Returns whether it is so. The caller holds the lock.
+pub async fn set_cleared(connection: &mut PgConnection, show_id: Uuid) -> sqlx::Result<bool> {
+    let cleared = sqlx::query!(
         "update show_inventory
         set cleared_at = now()
         where show_id = $1
             and cancelled_at is not null
             and cleared_at is null
             and not exists (select 1 from holds where show_id = $1 and state = 'held')
-            and not exists (select 1 from bookings where show_id = $1 and state <> 'cancelled')
+            and not exists (select 1 from bookings where show_id = $1 and cancelled_at is null)
             and not exists (
                 select 1
                 from payments
@@ -140,5 +140,5 @@ pub async fn set_cleared(connection: &mut PgConnection, show_id: Uuid) -> sqlx::
     )
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(cleared.rows_affected() > 0)
 }

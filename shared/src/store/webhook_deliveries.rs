@@ -149,11 +149,13 @@ pub async fn begin_anew(
     Ok(done.rows_affected() > 0)
 }
 
-/// Throws away what became of these events, but not of one that still waits for an endpoint.
+/// Throws away what became of these events, but not of one that still waits for an endpoint. None waits
+/// for an endpoint that was disabled before `before`.
 pub async fn delete_ended(
     connection: &mut PgConnection,
     show_id: Uuid,
     sequences: &[i64],
+    before: DateTime<Utc>,
 ) -> sqlx::Result<()> {
     sqlx::query!(
         "delete from webhook_deliveries d
@@ -164,6 +166,7 @@ pub async fn delete_ended(
                     select 1
                     from webhook_endpoints e
                     where e.endpoint_id = d.endpoint_id
+                        and coalesce(e.disabled_at, $3) >= $3
                 )
             )
             and not exists (
@@ -175,10 +178,12 @@ pub async fn delete_ended(
                         select 1
                         from webhook_endpoints e
                         where e.endpoint_id = waiting.endpoint_id
+                            and coalesce(e.disabled_at, $3) >= $3
                     )
             )",
         show_id,
         sequences,
+        before,
     )
     .execute(connection)
     .await?;

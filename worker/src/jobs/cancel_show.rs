@@ -26,11 +26,12 @@ impl Job for CancelShow {
         let more = || jobs.till.cancel_some_of_show(show_id);
         while more().await.context("cancelling some of a show")? {}
         let mut tx = jobs.database.begin().await?;
-        if show_inventory::lock(&mut tx, show_id).await?.is_some() {
-            show_inventory::set_cleared(&mut tx, show_id).await?;
-        }
+        let cleared = show_inventory::lock(&mut tx, show_id).await?.is_some()
+            && show_inventory::set_cleared(&mut tx, show_id).await?;
         tx.commit().await?;
-        info!(show.id = %show_id, "the bookings of a cancelled show are cancelled");
+        if cleared {
+            info!(show.id = %show_id, "the bookings of a cancelled show are cancelled");
+        }
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Any number of workers may dispatch. Taking a row moves its time on, in the transaction that pushes
 //! the job, so it is pushed once until that time comes again.
 
-use chrono::{NaiveDate, Utc};
+use chrono::{DateTime, NaiveDate, Timelike, Utc};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -32,9 +32,10 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
         push_due::<CancelShow>(&jobs).await;
         fan_out::round(&jobs.database).await;
         push_webhooks(&jobs).await;
-        let today = Utc::now().date_naive();
-        if done_for != Some(today) && push_daily(&jobs, today).await {
-            done_for = Some(today);
+        let now = Utc::now();
+        let hour = (now.date_naive(), now.hour());
+        if done_for != Some(hour) && push_daily(&jobs, now).await {
+            done_for = Some(hour);
         }
         tokio::select! {
             () = stop.cancelled() => {}
@@ -43,14 +44,14 @@ pub async fn run(jobs: Jobs, stop: CancellationToken) {
     }
 }
 
-/// Pushes the jobs of a day, unless another worker has. Returns whether they are pushed now.
-async fn push_daily(jobs: &Jobs, day: NaiveDate) -> bool {
-    push_job_of::<Prune>(jobs, day).await && push_job_of::<Reconcile>(jobs, day).await
+/// Pushes the jobs of a day, unless another worker has; those that have failed, once an hour. Returns
+/// whether nothing is left to push in this hour.
+async fn push_daily(jobs: &Jobs, now: DateTime<Utc>) -> bool {
+    push_job_of::<Prune>(jobs, now).await && push_job_of::<Reconcile>(jobs, now).await
 }
 
-async fn push_job_of<J: DailyJob>(jobs: &Jobs, day: NaiveDate) -> bool {
-    let key = format!("{}-{day}", J::QUEUE);
-    match queues::push_once(jobs, &J::of(day), &key).await {
+async fn push_job_of<J: DailyJob>(jobs: &Jobs, now: DateTime<Utc>) -> bool {
+    match push_unless_done::<J>(jobs, now).await {
         Ok(()) => true,
         Err(error) => {
             let error = format!("{error:#}");
@@ -61,6 +62,20 @@ async fn push_job_of<J: DailyJob>(jobs: &Jobs, day: NaiveDate) -> bool {
             false
         }
     }
+}
+
+async fn push_unless_done<J: DailyJob>(jobs: &Jobs, now: DateTime<Utc>) -> anyhow::Result<()> {
+    let day = now.date_naive();
+    let keys: Vec<String> = (0..24).map(|hour| key_of::<J>(day, hour)).collect();
+    if store::is_cared_for(&jobs.database.pool, J::QUEUE, &keys).await? {
+        return Ok(());
+    }
+    queues::push_once(jobs, &J::of(day), &key_of::<J>(day, now.hour())).await
+}
+
+/// Two workers push the job of an hour under the same key.
+fn key_of<J: DailyJob>(day: NaiveDate, hour: u32) -> String {
+    format!("{}-{day}-{hour:02}", J::QUEUE)
 }
 
 /// Pushes the jobs that deliver webhooks.
@@ -95,12 +110,13 @@ async fn push_some<J: ShowJob>(jobs: &Jobs) -> anyhow::Result<usize> {
     let waiting = store::waiting(pool, J::QUEUE, WAITING_MAX).await?;
     let mut room = WAITING_MAX - waiting;
     let mut pushed = 0;
-    for show_id in shows {
+    for (index, &show_id) in shows.iter().enumerate() {
         if room <= 0 {
             break;
         }
+        let share = share_of(room, shows.len() - index);
         let mut tx = jobs.database.begin().await?;
-        let due = J::take_due(&mut tx, show_id, jobs, room.min(JOBS_PER_SHOW)).await?;
+        let due = J::take_due(&mut tx, show_id, jobs, share).await?;
         if !due.is_empty() {
             queues::push(&mut tx, &due).await?;
         }
@@ -109,4 +125,33 @@ async fn push_some<J: ShowJob>(jobs: &Jobs) -> anyhow::Result<usize> {
         room -= due.len() as i64;
     }
     Ok(pushed)
+}
+
+/// How many jobs the first of so many shows may push: what it leaves is there for the others.
+fn share_of(room: i64, shows: usize) -> i64 {
+    (room / shows as i64).clamp(1, JOBS_PER_SHOW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What each of these shows pushes of what is due there.
+    fn pushed(mut room: i64, due: &[i64]) -> Vec<i64> {
+        let mut pushed = Vec::new();
+        for (index, &due_here) in due.iter().enumerate() {
+            let some = due_here.min(share_of(room, due.len() - index));
+            room -= some;
+            pushed.push(some);
+        }
+        pushed
+    }
+
+    #[test]
+    fn a_big_show_leaves_room_for_the_others() {
+        assert_eq!(pushed(1_000, &[50_000]), [JOBS_PER_SHOW]);
+        assert_eq!(pushed(100, &[50_000, 3, 50_000]), [33, 3, 64]);
+        assert_eq!(pushed(2, &[50_000, 50_000]), [1, 1]);
+        assert_eq!(share_of(1, 100), 1);
+    }
 }

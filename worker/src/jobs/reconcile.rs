@@ -3,7 +3,7 @@
 use chrono::{NaiveDate, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use stampede_payments::reconcile::{Scope, reconcile};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{DailyJob, Job, Jobs};
 
@@ -40,6 +40,10 @@ impl Job for Reconcile {
         let report = reconcile(&jobs.database, gateway.as_ref(), &scope).await?;
         metrics::gauge!("stampede_reconcile_mismatches").set(report.mismatches as f64);
         let (payments, charges) = (report.payments, report.charges);
+        if report.unclear > 0 {
+            let unclear = report.unclear;
+            warn!(day = %self.day, unclear, "the gateway gave no clear answer for some payments");
+        }
         if report.mismatches == 0 {
             info!(day = %self.day, payments, charges, "our payments are those of the gateway");
             return Ok(());

@@ -1,5 +1,5 @@
 //! Events are thrown away when they are old, with their deliveries; but never one that an endpoint still
-//! waits for.
+//! waits for. An endpoint that was disabled for as long as events are kept waits for nothing.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
@@ -70,7 +70,7 @@ async fn step(
         webhook_streams::forget_gone(connection, show_id).await?;
         return Ok(None);
     };
-    webhook_deliveries::delete_ended(connection, show_id, &old).await?;
+    webhook_deliveries::delete_ended(connection, show_id, &old, before).await?;
     let pruned = outbox::delete_delivered(connection, show_id, &old).await?;
     Ok(Some((last, pruned)))
 }

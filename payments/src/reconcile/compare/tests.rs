@@ -22,7 +22,9 @@ fn payment(state: &str) -> Reckoned {
         amount: 8_500,
         currency: "EUR".to_owned(),
         charge_id: None,
+        created_at: DateTime::UNIX_EPOCH,
         moved_at: DateTime::UNIX_EPOCH,
+        age_s: 1.0,
         rested_s: 1.0,
         booking_state: booking.map(str::to_owned),
     }
@@ -49,6 +51,7 @@ fn charge(status: ChargeStatus) -> Charge {
 
 fn old(payment: Reckoned) -> Reckoned {
     Reckoned {
+        age_s: OPEN_MAX_S + 1.0,
         rested_s: WINDOW_S + 1.0,
         ..payment
     }
@@ -171,6 +174,46 @@ fn what_recovery_should_have_ended_is_a_mismatch() {
             "{state} {status:?}"
         );
     }
+}
+
+#[test]
+fn what_is_reserved_for_nothing_is_a_mismatch_however_often_it_was_looked_at() {
+    let expected = "voided here, still authorized at the gateway";
+    let looked_at = Reckoned {
+        rested_s: 1.0,
+        ..old(payment("voided"))
+    };
+    let reserved = [charge(ChargeStatus::Authorized)];
+    assert_eq!(found(&looked_at, &reserved), expected);
+    let young = Reckoned {
+        age_s: OPEN_MAX_S - 1.0,
+        ..old(payment("voided"))
+    };
+    assert_eq!(found(&young, &reserved), "open");
+}
+
+#[test]
+fn a_second_charge_that_still_reserves_money_is_shown() {
+    use ChargeStatus as C;
+    let table = [
+        ("captured", C::Captured, C::Authorized, "open"),
+        ("captured", C::Captured, C::Pending, "open"),
+        ("captured", C::Captured, C::Voided, "clean"),
+        ("refunded", C::Refunded, C::Authorized, "open"),
+        ("voided", C::Voided, C::Authorized, "open"),
+        ("capturing", C::Captured, C::Authorized, "in flight"),
+    ];
+    for (state, first, second, expected) in table {
+        let both = [charge(first), charge(second)];
+        assert_eq!(
+            found(&payment(state), &both),
+            expected,
+            "{state} {second:?}"
+        );
+    }
+    let both = [charge(C::Captured), charge(C::Authorized)];
+    let expected = "captured here, still authorized at the gateway";
+    assert_eq!(found(&old(payment("captured")), &both), expected);
 }
 
 #[test]
