@@ -119,7 +119,11 @@ pub fn http_client() -> reqwest::Client {
     rustls::crypto::ring::default_provider()
         .install_default()
         .ok();
-    let builder = reqwest::Client::builder().no_proxy();
+    // Shorter than a server keeps an idle connection: on a busy machine it would close it under a request.
+    let idle = Duration::from_secs(15);
+    let builder = reqwest::Client::builder()
+        .no_proxy()
+        .pool_idle_timeout(idle);
     builder.build().expect("building a client")
 }
 
