@@ -250,16 +250,17 @@ pub async fn list_unpaid(
         "select b.booking_id, b.payment_id
         from bookings b
         left join lateral (
-            select true as is_captured
+            -- Without the state in here, which would lead into a partial index: 9 s for 5,000 bookings.
+            select state
             from payments
-            where show_id = $1 and payment_id = b.payment_id and state = 'captured'
+            where show_id = $1 and payment_id = b.payment_id
             offset 0
         ) p on true
         where b.show_id = $1
             and b.state = 'confirmed'
             and b.booked_at >= $2
             and b.booking_id > $3
-            and p.is_captured is null
+            and p.state is distinct from 'captured'
         order by b.booking_id
         limit $4",
         show_id,
