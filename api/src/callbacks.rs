@@ -171,6 +171,7 @@ mod tests {
             reason: None,
             created_at: NOW,
             moved_at: NOW - TimeDelta::seconds(moved_s),
+            recover_at: None,
             hold_state: "held".into(),
             kept_until: NOW,
             booking_id: None,

@@ -570,7 +570,12 @@ fn a_show_that_is_cancelled_refunds_everyone_although_its_worker_dies() {
 
 #[test]
 fn every_place_where_a_process_can_be_made_to_die_has_its_row() {
-    let source = include_str!("../../payments/src/till.rs");
+    let source = [
+        include_str!("../../payments/src/till.rs"),
+        include_str!("../../payments/src/till/batch.rs"),
+        include_str!("../../payments/src/till/drive.rs"),
+    ]
+    .concat();
     let is_point = |word: &&str| {
         let of_a_step = word.starts_with("before_") || word.starts_with("after_");
         let of_a_commit = word.ends_with("_before_commit") || word.ends_with("_after_commit");

@@ -350,7 +350,10 @@ fn a_cancelled_booking_is_refunded_and_its_seats_are_on_sale_at_once() {
         let booking = paid["booking"]["id"].as_str().unwrap();
         shop.cancel(&bob, booking, "key-00002").await.expect(404);
         let cancelled = shop.cancel(&ada, booking, "key-00002").await;
-        let again = shop.cancel(&ada, booking, "key-00002").await;
+        // The reason may be left out, and so may the body.
+        let path = format!("/v1/shows/{}/bookings/{booking}/cancel", shop.show);
+        let bare = ada.request(Method::POST, &path);
+        let again = send(bare.header("idempotency-key", "key-00002")).await;
         assert_eq!(again.header("idempotency-replayed"), Some("true"));
         let cancelled = cancelled.expect(200);
         assert_eq!(again.expect(200), cancelled);

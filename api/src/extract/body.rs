@@ -35,6 +35,27 @@ impl FromRequest<SharedApp> for JsonBody {
     }
 }
 
+/// A JSON body that may be left out: an empty one of no type is an empty object.
+pub struct OptionalBody(pub JsonBody);
+
+impl FromRequest<SharedApp> for OptionalBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &SharedApp) -> Result<OptionalBody, Problem> {
+        if request.headers().contains_key(header::CONTENT_TYPE) {
+            return JsonBody::from_request(request, app).await.map(OptionalBody);
+        }
+        let bytes = read(request, app.settings.body_timeout()).await?;
+        if bytes.is_empty() {
+            return Ok(OptionalBody(JsonBody(Bytes::from_static(b"{}"))));
+        }
+        Err(Problem::new(
+            Code::UnsupportedMediaType,
+            "send the body as application/json",
+        ))
+    }
+}
+
 /// Reads the whole body; `DefaultBodyLimit` of the route bounds it.
 async fn read(request: Request, timeout: Duration) -> Result<Bytes, Problem> {
     let bytes = tokio::time::timeout(timeout, Bytes::from_request(request, &())).await;

@@ -9,7 +9,7 @@ mod operator;
 mod path;
 mod wait;
 
-pub use body::JsonBody;
+pub use body::{JsonBody, OptionalBody};
 pub use buyer::Buyer;
 pub use client_address::{ClientAddress, Peer};
 pub use conditional::{IfNoneMatch, etag_of};

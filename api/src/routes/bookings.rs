@@ -19,7 +19,7 @@ use crate::{
     app::SharedApp,
     booking_view::BookingView,
     error::{Code, Problem},
-    extract::{Buyer, ClientAddress, IdempotencyKey, JsonBody, Path},
+    extract::{Buyer, ClientAddress, IdempotencyKey, OptionalBody, Path},
     paying::{self, Drive},
     show_body::check_text,
 };
@@ -67,7 +67,7 @@ pub struct CancelBookingBody {
         ("show_id" = Uuid, Path), ("booking_id" = Uuid, Path),
         ("Idempotency-Key" = String, Header, description = "8 to 255 visible ASCII characters"),
     ),
-    request_body = CancelBookingBody,
+    request_body = Option<CancelBookingBody>,
     responses((status = 200, description = "The booking as it is now", body = BookingView))
 )]
 pub async fn cancel_booking(
@@ -76,7 +76,7 @@ pub async fn cancel_booking(
     Buyer(buyer_id): Buyer,
     address: ClientAddress,
     key: IdempotencyKey,
-    body: JsonBody,
+    OptionalBody(body): OptionalBody,
 ) -> Result<Response, Problem> {
     let allowance = app.rate_limits.read(address.0, &buyer_id)?;
     let body: CancelBookingBody = body.parse()?;

@@ -23,7 +23,7 @@ use crate::{
     app::SharedApp,
     booking_view::{BookingView, PaymentView},
     error::{Code, FieldError, Problem},
-    extract::{Buyer, ClientAddress, IdempotencyKey, JsonBody, Path, Wait},
+    extract::{Buyer, ClientAddress, IdempotencyKey, OptionalBody, Path, Wait},
     paying::{self, Drive},
     rate_limit::Allowance,
 };
@@ -99,7 +99,7 @@ fn looks_like_a_card(text: &str) -> bool {
         ("Idempotency-Key" = String, Header, description = "8 to 255 visible ASCII characters"),
         ("Prefer" = Option<String>, Header, description = "`wait=25`: at most so many seconds for the gateway (15 if absent)"),
     ),
-    request_body = PaymentBody,
+    request_body = Option<PaymentBody>,
     responses(
         (status = 201, description = "Paid, with the booking", body = PaymentView),
         (status = 202, description = "In flight", body = PaymentView),
@@ -115,7 +115,7 @@ pub async fn create_payment(
     address: ClientAddress,
     key: IdempotencyKey,
     wait: Wait,
-    body: JsonBody,
+    OptionalBody(body): OptionalBody,
 ) -> Result<Response, Problem> {
     let allowance = app.rate_limits.read(address.0, &buyer_id)?;
     let body: PaymentBody = body.parse()?;
