@@ -66,6 +66,8 @@ mod tests {
         let wakes = Arc::new(Wakes::default());
         let waker = Waker::from(Arc::clone(&wakes));
         let mut cx = Context::from_waker(&waker);
+        // The first time is now, rounded up to the next millisecond.
+        tokio::time::sleep(pause).await;
         for _ in 0..5 {
             assert!(pace.poll_drive(&mut cx, &PollSnapshot::new()).is_ready());
             let before = wakes.0.load(Ordering::Relaxed);
