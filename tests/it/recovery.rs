@@ -116,13 +116,16 @@ fn two_workers_push_each_payment_once_and_double_nothing() {
         let mut hall = paid_hall();
         hall["buyer_limit"] = json!(50);
         let gateway = arena.gateway(&[]).await;
-        // The API dies before the gateway hears of anything.
+        // The API dies before it hears from the gateway.
         let (mut api_process, api) = gateway.api(arena, &QUICK).await;
         let mut worker = gateway.worker(arena, &["--job-interval-ms", "60000"]).await;
         let show = api.open_show(&hall).await;
         let ada = api.buyer("ada");
-        let behaviour =
-            json!({"authorize": "accept", "answers": {"authorize": {"how": "hang_before"}}});
+        let behaviour = json!({
+            "authorize": "accept",
+            "answers": {"authorize": {"how": "hang_after"}},
+            "callbacks": ["never"],
+        });
         let method = gateway.card_that(ODD_CARD, behaviour).await;
         let mut calls = Vec::new();
         for number in 0..30 {
@@ -133,10 +136,7 @@ fn two_workers_push_each_payment_once_and_double_nothing() {
             let payment = ada.payment(&show, hold, &key, Some(&method));
             calls.push(tokio::spawn(payment.send()));
         }
-        eventually(RESOLVED_LIMIT, async || {
-            count(&arena.pool, "select count(*) from payments").await == 30
-        })
-        .await;
+        eventually(RESOLVED_LIMIT, async || gateway.charges().await.len() == 30).await;
         api_process.kill();
         worker.kill();
         for call in calls {
