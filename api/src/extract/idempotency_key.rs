@@ -4,10 +4,13 @@ use std::ops::RangeInclusive;
 
 use axum::{
     extract::FromRequestParts,
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, HeaderName, request::Parts},
 };
 
 use crate::error::{Code, Problem};
+
+/// On an answer that was given before to the same key.
+pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const LENGTH: RangeInclusive<usize> = 8..=255;
 

@@ -13,7 +13,7 @@ pub use body::{JsonBody, OptionalBody};
 pub use buyer::Buyer;
 pub use client_address::{ClientAddress, Peer};
 pub use conditional::{IfNoneMatch, etag_of};
-pub use idempotency_key::IdempotencyKey;
+pub use idempotency_key::{IDEMPOTENCY_REPLAYED, IdempotencyKey};
 pub use operator::{Admin, Operator, Viewer};
 pub use path::{Path, Query};
 pub use wait::Wait;

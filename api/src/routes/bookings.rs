@@ -14,12 +14,12 @@ use stampede_shared::store::shows::Show;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::{payments::IDEMPOTENCY_REPLAYED, requests::PRIVATE};
+use super::requests::PRIVATE;
 use crate::{
     app::SharedApp,
     booking_view::BookingView,
     error::{Code, Problem},
-    extract::{Buyer, ClientAddress, IdempotencyKey, OptionalBody, Path},
+    extract::{Buyer, ClientAddress, IDEMPOTENCY_REPLAYED, IdempotencyKey, OptionalBody, Path},
     paying::{self, Drive},
     show_body::check_text,
 };
@@ -27,7 +27,7 @@ use crate::{
 /// How long a refund is waited for; it goes on afterwards.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-pub const REASON_LENGTH_MAX: usize = 500;
+const REASON_LENGTH_MAX: usize = 500;
 
 /// Shows a booking.
 #[utoipa::path(

@@ -34,12 +34,11 @@ use crate::{
     app::SharedApp,
     error::{Code, Problem},
     extract::{JsonBody, Operator, Path, Query, Viewer},
-    show_body::{ShowBody, check_text},
+    show_body::ShowBody,
     show_view::ShowView,
 };
 
 const NO_STORE: HeaderValue = HeaderValue::from_static("private, no-store");
-const REASON_LENGTH_MAX: usize = 500;
 
 /// Creates a show with its sections and seats. The sale is scheduled.
 #[utoipa::path(
@@ -127,11 +126,7 @@ pub async fn change_sale(
 ) -> Result<impl IntoResponse, Problem> {
     let said: SaleBody = body.parse()?;
     if let Some(reason) = &said.reason {
-        let mut errors = Vec::new();
-        check_text("/reason", reason, REASON_LENGTH_MAX, &mut errors);
-        if !errors.is_empty() {
-            return Err(Problem::invalid_body(errors));
-        }
+        check_reason(reason)?;
     }
     let database = app.database.clone();
     // A client that leaves must not leave an open transaction.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Deserialize;
@@ -23,7 +23,9 @@ use crate::{
     app::SharedApp,
     booking_view::{BookingView, PaymentView},
     error::{Code, FieldError, Problem},
-    extract::{Buyer, ClientAddress, IdempotencyKey, OptionalBody, Path, Wait},
+    extract::{
+        Buyer, ClientAddress, IDEMPOTENCY_REPLAYED, IdempotencyKey, OptionalBody, Path, Wait,
+    },
     paying::{self, Drive},
     rate_limit::Allowance,
 };
@@ -35,8 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const PACE_S: u32 = 1;
 
 const METHOD_LENGTH_MAX: usize = 255;
-
-pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// What is paid with.
 #[derive(Deserialize, ToSchema)]

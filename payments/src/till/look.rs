@@ -98,8 +98,9 @@ pub(super) async fn look(
     let mut answers: Vec<Option<Looked>> = looks.iter().map(|look| round.apply(look)).collect();
     round.write(connection, show_id, locked).await?;
     for (look, answer) in looks.iter().zip(&mut answers) {
-        let replaces = round.replaces.iter().any(|(id, _)| *id == look.payment_id);
-        if let (true, Some(answer)) = (replaces, answer.as_mut()) {
+        if let Some(answer) = answer
+            && round.replaces.remove(&look.payment_id)
+        {
             round
                 .replace(connection, show_id, look, answer, locked)
                 .await?;
@@ -146,7 +147,8 @@ struct Round {
     confirms: Vec<Uuid>,
     /// (hold, booking, reason)
     undone: Vec<(Uuid, Uuid, &'static str)>,
-    replaces: Vec<(Uuid, Charge)>,
+    /// Payments whose money was taken for seats that are gone.
+    replaces: HashSet<Uuid>,
     /// Holds whose payment is over without a booking.
     unfenced: Vec<Uuid>,
     /// Payments whose rows change.
@@ -269,9 +271,7 @@ impl Round {
                 self.confirmed(payment);
             }
             Follow::Replace => {
-                if let Some(charge) = seen.charge() {
-                    self.replaces.push((payment.payment_id, charge.clone()));
-                }
+                self.replaces.insert(payment.payment_id);
             }
             Follow::Undo(state) => {
                 let reason = if state == PaymentState::Refunded {
@@ -416,7 +416,7 @@ impl Round {
         let (Some(spare), Some(payment)) = (&look.spare, self.payments.get(&id).cloned()) else {
             return Ok(());
         };
-        self.replaces.retain(|(replaced, _)| *replaced != id);
+        let before = payment.clone();
         let mut payment = payment;
         // Another payment of the same batch has booked the hold.
         let rivalled = self.pinned.contains(&payment.hold_id);
@@ -440,12 +440,7 @@ impl Round {
         answer.step = next_step(payment.state, seats, Some(ChargeStatus::Captured));
         answer.moved = true;
         answer.payment = payment.clone();
-        let left = payment.state.is_moving() || answer.step != Step::Rest;
-        let touch = Touch {
-            recover_at: left.then_some(self.look_again_at),
-            changed: true,
-        };
-        self.touched.insert(id, touch);
+        self.touch(&before, &payment, answer.step, false);
         self.positions.insert(payment.position);
         self.payments.insert(id, payment);
         Ok(())

@@ -3,7 +3,7 @@
 use axum::{
     Json,
     extract::State,
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -17,14 +17,12 @@ use super::{PRIVATE, retry_after};
 use crate::{
     app::SharedApp,
     error::{Code, Problem},
-    extract::{Buyer, ClientAddress, IdempotencyKey, JsonBody, Path},
+    extract::{Buyer, ClientAddress, IDEMPOTENCY_REPLAYED, IdempotencyKey, JsonBody, Path},
     intake::{Accepted, Refusal, Submission},
     rate_limit::Allowance,
     request_view::Eta,
     submission::SubmissionBody,
 };
-
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// A place in the line, durable.
 #[derive(Serialize, ToSchema)]
